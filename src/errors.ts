@@ -45,10 +45,9 @@ export function toConnectError(error: unknown): ConnectError {
 
 /** `prefix: detail`, or the prefix alone when there is nothing to add; bounded, and without line breaks or escapes. */
 export function withDetail(prefix: string, detail: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what must not reach a terminal
   const text = detail
     .trim()
-    .replace(/[\u0000-\u001f\u007f]+/g, " ")
+    .replace(/\p{Cc}+/gu, " ")
     .slice(0, MESSAGE_LIMIT);
   return text === "" ? prefix : `${prefix}: ${text}`;
 }

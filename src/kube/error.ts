@@ -1,9 +1,13 @@
 /** What the API server's Status object says, as far as callers look at it (meta/v1 Status). */
 export interface KubeStatus {
+  readonly status?: string;
   readonly reason?: string;
   readonly message?: string;
   readonly code?: number;
-  readonly details?: { readonly retryAfterSeconds?: number };
+  readonly details?: {
+    readonly retryAfterSeconds?: number;
+    readonly causes?: readonly { readonly reason?: string; readonly message?: string }[];
+  };
 }
 
 /**
@@ -22,7 +26,7 @@ export class KubeError extends Error {
     status: number,
     reason: string,
     message: string,
-    options?: { retryAfterSeconds?: number; cause?: unknown },
+    options?: { retryAfterSeconds?: number | undefined; cause?: unknown },
   ) {
     super(message, options?.cause === undefined ? undefined : { cause: options.cause });
     this.status = status;
@@ -47,4 +51,55 @@ export class KubeError extends Error {
   get gone(): boolean {
     return this.status === 410 || this.reason === "Expired" || this.reason === "Gone";
   }
+}
+
+/** The error that a Status object tells. `httpStatus` stands in for a code it does not name. */
+export function fromStatus(status: KubeStatus, httpStatus: number, retryAfter?: string | null): KubeError {
+  const code = typeof status.code === "number" && status.code > 0 ? status.code : httpStatus;
+  const reason = typeof status.reason === "string" ? status.reason : "";
+  const message = typeof status.message === "string" ? status.message.trim() : "";
+  const { retryAfterSeconds } = status.details ?? {};
+  return new KubeError(
+    code,
+    reason,
+    message === "" ? `the Kubernetes API answered ${code} ${reason}`.trim() : message,
+    {
+      retryAfterSeconds: typeof retryAfterSeconds === "number" ? retryAfterSeconds : secondsOf(retryAfter),
+    },
+  );
+}
+
+/** The error that an answer other than 2xx tells; its body is a Status object, or whatever a proxy on the way wrote. */
+export function fromAnswer(httpStatus: number, body: string, retryAfter?: string | null): KubeError {
+  const status = asStatus(body);
+  if (status !== undefined) return fromStatus(status, httpStatus, retryAfter);
+  const text =
+    httpStatus >= 300 && httpStatus < 400
+      ? `the Kubernetes API answered with a redirect (HTTP ${httpStatus}), which is not followed`
+      : `the Kubernetes API answered HTTP ${httpStatus} without a Status`;
+  return new KubeError(httpStatus, "", text, { retryAfterSeconds: secondsOf(retryAfter) });
+}
+
+/** No answer: the connection could not be made, or was lost. `code` is the system's, such as ECONNREFUSED. */
+export function noAnswer(what: string, cause?: unknown): KubeError {
+  const code = cause instanceof Error && "code" in cause && typeof cause.code === "string" ? ` (${cause.code})` : "";
+  return new KubeError(0, "", what + code, { cause });
+}
+
+function asStatus(body: string): KubeStatus | undefined {
+  try {
+    const value: unknown = JSON.parse(body);
+    return isStatus(value) ? value : undefined;
+  } catch {
+    return undefined; // not JSON: not the API server's own words, and told as such
+  }
+}
+
+/** Only `kind` is looked at: every field of a Status is optional, and checked where it is used. */
+export const isStatus = (value: unknown): value is KubeStatus =>
+  typeof value === "object" && value !== null && "kind" in value && value.kind === "Status";
+
+/** Retry-After in seconds; the form with a date is not used by the API server. */
+function secondsOf(retryAfter: string | null | undefined): number | undefined {
+  return retryAfter != null && /^\d{1,6}$/.test(retryAfter.trim()) ? Number(retryAfter) : undefined;
 }

@@ -1,0 +1,347 @@
+import { boundedSignal, sleep } from "../time.ts";
+import type { Credentials } from "./access.ts";
+import { fromStatus, isStatus, KubeError, type KubeStatus, noAnswer } from "./error.ts";
+import { credentialsOf, type Query, type ResourcePath, type Transport, USER_AGENT, urlOf } from "./request.ts";
+
+/*
+ * Exec over a WebSocket in the sub-protocol v5.channel.k8s.io (Kubernetes 1.30 or newer, ruling 14): the first byte of
+ * every message is its channel. https://kubernetes.io/docs/reference/using-api/websockets/
+ */
+const PROTOCOL = "v5.channel.k8s.io";
+const [STDIN, STDOUT, STDERR, STATUS, RESIZE, CLOSE] = [0, 1, 2, 3, 4, 255];
+
+/** Until the handshake is done. */
+const OPEN_MS = 30_000;
+/** Proxies cut a connection that is silent for a minute or less. */
+const PING_MS = 10_000;
+/** A connection that answered no ping for so long, while we were listening, is lost. */
+const SILENCE_MS = 60_000;
+/** After the status the server closes at once; one that does not is not waited for. */
+const LINGER_MS = 5_000;
+
+/** Output that waits for its reader, in bytes: above the mark the socket is paused, below the half it goes on. */
+const OUTPUT_MARK = 512 * 1024;
+/** What a message costs beside its bytes: a flood of tiny ones counts too. */
+const MESSAGE_COST = 128;
+/** Input that waits for the network, in bytes: above the mark the writer waits, until half of it is gone. */
+const INPUT_MARK = 1024 * 1024;
+const INPUT_FRAME = 32 * 1024;
+/** Bun's WebSocket tells nobody when its buffer drains (1.4.5), so writers look: soon at first, then less often. */
+const DRAIN_POLL_MS = { min: 1, max: 16 };
+/** The kubelet keeps some MiB of input for a process that does not read, then stops answering even pings. */
+const INPUT_PROOF = 64 * 1024;
+
+export interface Output {
+  readonly stream: "stdout" | "stderr";
+  readonly data: Uint8Array;
+}
+
+/** A command that runs in a container. */
+export interface ExecChannel extends Disposable {
+  /** Output in order of arrival. Pulls: while nobody takes it, the socket is paused. Ends when the connection is over. */
+  output(): AsyncIterable<Output>;
+  /**
+   * The exit code (0 to 255) as the status frame told it, once the connection is over. Rejects with KubeError: status 0
+   * when the connection was lost before the status, else what the cluster says, e.g. of a program that is not there;
+   * with the signal's reason when that ended it.
+   */
+  readonly exitCode: Promise<number>;
+  /** Resolves when there is room for more; rejects with KubeError when the connection is over. */
+  write(data: Uint8Array): Promise<void>;
+  /** End of stdin. */
+  end(): void;
+  /** Of the terminal, in characters; 16 bits are kept. */
+  resize(columns: number, rows: number): void;
+  /** Drops the connection. A command without a terminal may live on. */
+  close(): void;
+}
+
+export interface ExecRequest {
+  readonly path: ResourcePath;
+  readonly container: string;
+  readonly command: readonly string[];
+  readonly stdin?: boolean;
+  readonly tty?: boolean;
+  /** Without a terminal, whether stderr is told apart or not read at all; default true. */
+  readonly stderr?: boolean;
+  readonly signal: AbortSignal;
+  readonly pingMs?: number;
+  readonly silenceMs?: number;
+}
+
+/** Opens the channel; see Kube.exec. The command is never started twice: only a refusal (401) is tried again. */
+export async function openExec(transport: Transport, request: ExecRequest): Promise<ExecChannel> {
+  const query = execQuery(request);
+  const refused = await handshake(transport, request, query, await credentialsOf(transport.access));
+  if (!(refused instanceof KubeError)) return refused;
+  if (refused.status !== 401) throw await explain(transport, request, query, refused);
+  const again = await handshake(transport, request, query, await credentialsOf(transport.access, { renew: true }));
+  if (!(again instanceof KubeError)) return again;
+  throw await explain(transport, request, query, again);
+}
+
+const execQuery = ({ container, command, stdin = false, tty = false, stderr = true }: ExecRequest): Query => [
+  ["container", container],
+  ["stdout", "true"],
+  ...(stdin ? [["stdin", "true"] as const] : []),
+  ...(tty ? [["tty", "true"] as const] : stderr ? [["stderr", "true"] as const] : []),
+  ...command.map((argument) => ["command", argument] as const),
+];
+
+/**
+ * What the API server said: Bun's WebSocket tells of a refusal only the HTTP status. The same request without the upgrade
+ * and without the command is refused for the same reason, with a Status, and could not start anything.
+ */
+async function explain(transport: Transport, { path, signal }: ExecRequest, query: Query, refused: KubeError) {
+  if (refused.status === 0) return refused;
+  const harmless = query.filter(([name]) => name !== "command");
+  try {
+    await transport.json({ method: "GET", path, query: harmless, signal });
+  } catch (error) {
+    if (signal.aborted) return signal.reason;
+    if (error instanceof KubeError && error.status === refused.status && error.message !== "Upgrade request required")
+      return error;
+  }
+  return refused;
+}
+
+/** An open channel, or the refusal; throws the signal's reason when aborted. */
+async function handshake(
+  transport: Transport,
+  request: ExecRequest,
+  query: Query,
+  { headers, tls }: Credentials,
+): Promise<Channel | KubeError> {
+  const startedAt = performance.now();
+  using bound = boundedSignal(OPEN_MS, request.signal);
+  const url = urlOf(transport.access, request.path, query);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  if (request.signal.aborted) throw request.signal.reason;
+  const socket = new WebSocket(url.href, {
+    headers: { ...headers, "user-agent": USER_AGENT },
+    protocols: [PROTOCOL],
+    tls,
+    perMessageDeflate: false,
+  });
+  const outcome = await new Promise<Channel | KubeError>((resolve) => {
+    const settle = (result: Channel | KubeError) => {
+      bound.signal.removeEventListener("abort", abort);
+      resolve(result);
+    };
+    const abort = () => {
+      socket.terminate();
+      settle(noAnswer(`no answer within ${OPEN_MS} ms`));
+    };
+    bound.signal.addEventListener("abort", abort, { once: true });
+    // The channel listens from the first message on: made here, before any can be lost.
+    socket.addEventListener("open", () => {
+      if (socket.protocol === PROTOCOL) return settle(new Channel(socket, transport, request));
+      socket.terminate();
+      settle(new KubeError(501, "", `the Kubernetes API does not speak ${PROTOCOL}: it is older than 1.30`));
+    });
+    socket.addEventListener("error", (event) => settle(refusalOf(event)));
+    socket.addEventListener("close", () => settle(noAnswer("the exec connection was closed before it was open")));
+  });
+  const status = outcome instanceof KubeError ? outcome.status : 101;
+  transport.report({ verb: "EXEC", resource: "pods/exec", status, seconds: (performance.now() - startedAt) / 1000 });
+  if (request.signal.aborted) {
+    if (outcome instanceof Channel) outcome.close();
+    throw request.signal.reason;
+  }
+  return outcome;
+}
+
+/** The event's own texts hold the URL, and with it the command: only the number in them is used. */
+function refusalOf(event: Event): KubeError {
+  const message = "message" in event ? String(event.message) : "";
+  const status = Number(/Expected 101 status code: (\d{3})/.exec(message)?.[1] ?? 0);
+  if (status !== 0) return new KubeError(status, "", `the Kubernetes API refused exec with HTTP ${status}`);
+  const cause =
+    "error" in event && event.error instanceof Error && "code" in event.error ? event.error.code : undefined;
+  return noAnswer(`the exec connection could not be made${cause === undefined ? "" : ` (${String(cause)})`}`);
+}
+
+class Channel implements ExecChannel {
+  readonly exitCode: Promise<number>;
+  readonly #settle: (result: { code: number } | { error: unknown }) => void;
+  readonly #socket: WebSocket;
+  readonly #transport: Transport;
+  readonly #signal: AbortSignal;
+  readonly #silenceMs: number;
+  readonly #heartbeat: NodeJS.Timeout;
+  readonly #waiting: Output[] = [];
+  #waitingBytes = 0;
+  #wake: (() => void) | undefined;
+  #status: { readonly at: number; readonly value: KubeStatus | undefined } | undefined;
+  #failure: KubeError | undefined;
+  #over = false;
+  #ended = false;
+  #heardAt = performance.now();
+  /** Input bytes sent, and how many of them the server is proven to have taken: the last pong's payload. */
+  #sent = 0;
+  #taken = 0;
+
+  constructor(
+    socket: WebSocket,
+    transport: Transport,
+    { signal, pingMs = PING_MS, silenceMs = SILENCE_MS }: ExecRequest,
+  ) {
+    this.#socket = socket;
+    this.#transport = transport;
+    this.#signal = signal;
+    this.#silenceMs = silenceMs;
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    this.exitCode = promise;
+    this.#settle = (result) => ("code" in result ? resolve(result.code) : reject(result.error));
+    promise.catch(() => undefined); // a caller that closes early need not ask for the outcome
+    socket.addEventListener("message", (event) => this.#receive(event.data));
+    socket.addEventListener("pong", (event) => this.#proven(Number(Buffer.from(event.data).toString("latin1"))));
+    socket.addEventListener("close", () => this.#finish());
+    signal.addEventListener("abort", this.#abort, { once: true });
+    this.#heartbeat = setInterval(() => this.#beat(), pingMs);
+  }
+
+  async *output(): AsyncGenerator<Output> {
+    for (;;) {
+      const next = this.#waiting.shift();
+      if (next === undefined) {
+        if (this.#over) return;
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+        continue;
+      }
+      this.#waitingBytes -= next.data.length + MESSAGE_COST;
+      if (this.#socket.isPaused && this.#waitingBytes < OUTPUT_MARK / 2) this.#resume();
+      yield next;
+    }
+  }
+
+  async write(data: Uint8Array): Promise<void> {
+    for (let from = 0; from < data.length; from += INPUT_FRAME) {
+      const part = data.subarray(from, from + INPUT_FRAME);
+      const frame = new Uint8Array(part.length + 1);
+      frame[0] = STDIN;
+      frame.set(part, 1);
+      if (this.#over || this.#ended) throw this.#failure ?? noAnswer("stdin is closed");
+      this.#socket.send(frame);
+      this.#sent += part.length;
+      if (this.#socket.bufferedAmount > INPUT_MARK) await this.#drained();
+    }
+  }
+
+  end(): void {
+    if (this.#over || this.#ended) return;
+    this.#ended = true;
+    this.#socket.send(Uint8Array.of(CLOSE, STDIN));
+  }
+
+  resize(columns: number, rows: number): void {
+    if (this.#over) return;
+    const size = JSON.stringify({ Width: columns & 0xffff, Height: rows & 0xffff });
+    this.#socket.send(Uint8Array.of(RESIZE, ...Buffer.from(size)));
+  }
+
+  close(): void {
+    this.#waiting.length = 0;
+    this.#drop(noAnswer("the exec connection was closed by us"));
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  readonly #abort = () => this.close();
+
+  #receive(message: unknown): void {
+    this.#heardAt = performance.now();
+    const bytes = message instanceof Uint8Array ? message : Buffer.from(String(message));
+    const data = bytes.subarray(1);
+    if (bytes[0] === STATUS) this.#status ??= { at: this.#heardAt, value: statusOf(data) };
+    if ((bytes[0] !== STDOUT && bytes[0] !== STDERR) || data.length === 0 || this.#over) return;
+    this.#waiting.push({ stream: bytes[0] === STDOUT ? "stdout" : "stderr", data });
+    this.#waitingBytes += data.length + MESSAGE_COST;
+    if (this.#waitingBytes > OUTPUT_MARK && !this.#socket.isPaused) this.#socket.pause();
+    this.#wake?.();
+  }
+
+  #resume(): void {
+    this.#heardAt = performance.now(); // silence while we did not listen says nothing
+    this.#socket.resume();
+  }
+
+  #proven(taken: number): void {
+    this.#heardAt = performance.now();
+    if (taken > this.#taken) this.#taken = taken;
+  }
+
+  /** Keeps the connection alive, and finds out when it is not. */
+  #beat(): void {
+    this.#socket.ping(String(this.#sent));
+    if (this.#socket.isPaused) return; // no pong can be seen: nothing can be concluded
+    const now = performance.now();
+    if (this.#status !== undefined && now - this.#status.at > LINGER_MS) this.#drop();
+    else if (now - this.#heardAt >= this.#silenceMs) this.#suspect(now);
+  }
+
+  #suspect(now: number): void {
+    const lost = noAnswer(`exec connection lost: no answer for ${this.#silenceMs} ms`);
+    // A process that does not read its stdin silences the server too. Whether the API can be reached decides it then.
+    if (this.#sent - this.#taken < INPUT_PROOF) this.#drop(lost);
+    else {
+      this.#heardAt = now;
+      void this.#transport.reachable(this.#signal).then((reachable) => {
+        if (!reachable) this.#drop(lost);
+      });
+    }
+  }
+
+  async #drained(): Promise<void> {
+    for (let delayMs = DRAIN_POLL_MS.min; ; delayMs = Math.min(delayMs * 2, DRAIN_POLL_MS.max)) {
+      await sleep(delayMs, this.#signal);
+      if (this.#over) throw this.#failure ?? noAnswer("the exec connection is over");
+      if (this.#socket.bufferedAmount <= INPUT_MARK / 2) return;
+    }
+  }
+
+  #drop(failure?: KubeError): void {
+    if (this.#over) return;
+    this.#failure ??= failure;
+    this.#socket.resume(); // a paused socket would never be closed (Bun 1.4.5)
+    this.#socket.terminate();
+    this.#finish();
+  }
+
+  /** The connection is over: what waits can still be read, and the outcome is known. */
+  #finish(): void {
+    if (this.#over) return;
+    this.#over = true;
+    clearInterval(this.#heartbeat);
+    this.#signal.removeEventListener("abort", this.#abort);
+    this.#failure ??= noAnswer("exec connection lost");
+    if (this.#status !== undefined) this.#settle(outcomeOf(this.#status.value));
+    else this.#settle({ error: this.#signal.aborted ? this.#signal.reason : this.#failure });
+    this.#wake?.();
+  }
+}
+
+function statusOf(data: Uint8Array): KubeStatus | undefined {
+  try {
+    const value: unknown = JSON.parse(Buffer.from(data).toString("utf8"));
+    // The status frame says no kind: it is a Status by its channel.
+    const status: unknown = typeof value === "object" && value !== null ? { ...value, kind: "Status" } : undefined;
+    return isStatus(status) ? status : undefined;
+  } catch {
+    return undefined; // told by outcomeOf
+  }
+}
+
+/** Success is 0, NonZeroExitCode names the code in its cause `ExitCode`; everything else is a failure of the cluster. */
+function outcomeOf(status: KubeStatus | undefined): { code: number } | { error: KubeError } {
+  if (status?.status === "Success") return { code: 0 };
+  if (status?.status !== "Failure") return { error: new KubeError(500, "", "the exec status could not be read") };
+  if (status.reason !== "NonZeroExitCode") return { error: fromStatus(status, 500) };
+  const code = Number(status.details?.causes?.find(({ reason }) => reason === "ExitCode")?.message);
+  if (Number.isInteger(code) && code > 0 && code <= 255) return { code };
+  return { error: new KubeError(500, "", "the exec status names no exit code") };
+}

@@ -1,0 +1,260 @@
+import type { Log } from "../log.ts";
+import type { Access } from "./access.ts";
+import { type ExecChannel, openExec } from "./channel.ts";
+import { fromStatus, isStatus, KubeError, noAnswer } from "./error.ts";
+import { type Query, type RequestInfo, resourcePath, Transport } from "./request.ts";
+import { linesOf, openStream } from "./stream.ts";
+import type { Claim, KubeEvent, Pod, Secret } from "./types.ts";
+
+/** A watch without a byte for so long is taken for dead: its server ends it after 25 to 30 s. */
+const WATCH_IDLE_MS = 40_000;
+
+export interface ListPage<T> {
+  items: T[];
+  metadata: { resourceVersion: string; continue?: string };
+}
+
+/** ERROR events are no events here: they end the watch with a KubeError. */
+export type WatchEvent<T> = { type: "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK"; object: T };
+
+interface Call {
+  signal?: AbortSignal | undefined;
+}
+
+export interface KubeOptions {
+  readonly access: Access;
+  readonly namespace: string;
+  readonly log: Log;
+  /** Called after every request, for metrics. */
+  readonly onRequest?: (info: RequestInfo) => void;
+  /** For tests: the bounds of requests and of silence, in ms. */
+  readonly timing?: { requestMs?: number; watchIdleMs?: number; pingMs?: number; silenceMs?: number };
+}
+
+/**
+ * One kind of object in the workload namespace. Every method throws KubeError, or `signal.reason` when aborted.
+ * A name that no object can have is answered with NotFound, without a request.
+ */
+export class Collection<T> {
+  readonly #transport: Transport;
+  readonly #namespace: string;
+  readonly #resource: string;
+  readonly #kind: string;
+  readonly #watchIdleMs: number;
+
+  constructor(transport: Transport, namespace: string, resource: string, kind: string, watchIdleMs = WATCH_IDLE_MS) {
+    this.#transport = transport;
+    this.#namespace = namespace;
+    this.#resource = resource;
+    this.#kind = kind;
+    this.#watchIdleMs = watchIdleMs;
+  }
+
+  async get(name: string, { signal }: Call = {}): Promise<T> {
+    return this.#object(await this.#transport.json({ method: "GET", path: this.#path(name), signal }));
+  }
+
+  async create(object: T, { dryRun = false, signal }: Call & { dryRun?: boolean } = {}): Promise<T> {
+    const query: Query = dryRun ? [["dryRun", "All"]] : [];
+    return this.#object(
+      await this.#transport.json({ method: "POST", path: this.#path(), query, body: object, signal }),
+    );
+  }
+
+  /** The object as answered (its deletion may take its time); undefined when the answer was a bare Status. */
+  async delete(
+    name: string,
+    {
+      uid,
+      resourceVersion,
+      gracePeriodSeconds,
+      signal,
+    }: Call & { uid?: string; resourceVersion?: string; gracePeriodSeconds?: number } = {},
+  ): Promise<T | undefined> {
+    const body = {
+      apiVersion: "v1",
+      kind: "DeleteOptions",
+      ...(gracePeriodSeconds === undefined ? {} : { gracePeriodSeconds }),
+      ...(uid === undefined && resourceVersion === undefined ? {} : { preconditions: { uid, resourceVersion } }),
+    };
+    const answer = await this.#transport.json({ method: "DELETE", path: this.#path(name), body, signal });
+    return isStatus(answer) ? undefined : this.#object(answer);
+  }
+
+  /** A JSON merge patch (RFC 7386). */
+  async patch(name: string, patch: object, { signal }: Call = {}): Promise<T> {
+    const contentType = "application/merge-patch+json";
+    const path = this.#path(name);
+    return this.#object(await this.#transport.json({ method: "PATCH", path, body: patch, contentType, signal }));
+  }
+
+  /** One page of a consistent read: no resourceVersion is asked for, so no stale replica may answer. */
+  async list({
+    labelSelector,
+    limit,
+    continue: token,
+    signal,
+  }: Call & { labelSelector?: string; limit?: number; continue?: string } = {}): Promise<ListPage<T>> {
+    const query = given({ labelSelector, limit: limit?.toString(), continue: token });
+    const answer = await this.#transport.json({ method: "GET", path: this.#path(), query, signal });
+    if (!isList<T>(answer, `${this.#kind}List`)) throw this.#wrong(`${this.#kind}List`);
+    return answer;
+  }
+
+  /**
+   * Changes after `resourceVersion`, with bookmarks, until the server ends the watch (after `timeoutSeconds`).
+   * An ERROR event, silence, a line that is no event, and every other end throw KubeError.
+   */
+  async *watch({
+    labelSelector,
+    resourceVersion,
+    timeoutSeconds,
+    signal,
+  }: Call & { labelSelector?: string; resourceVersion?: string; timeoutSeconds?: number }): AsyncGenerator<
+    WatchEvent<T>
+  > {
+    const query = given({
+      watch: "true",
+      allowWatchBookmarks: "true",
+      labelSelector,
+      resourceVersion,
+      timeoutSeconds: timeoutSeconds?.toString(),
+    });
+    const request = { path: this.#path(), query, verb: "WATCH", signal, idleMs: this.#watchIdleMs };
+    for await (const line of linesOf(openStream(this.#transport, request))) {
+      const event = eventOf<T>(line);
+      if (event === undefined) throw noAnswer(`the watch of ${this.#resource} sent something that is no event`);
+      if (isStatus(event)) throw fromStatus(event, 500);
+      yield event;
+    }
+  }
+
+  #path(name?: string) {
+    return resourcePath(this.#namespace, this.#resource, name);
+  }
+
+  /** Fails closed: an answer of another kind is never taken for an object. */
+  #object(answer: unknown): T {
+    if (!isKind<T>(answer, this.#kind)) throw this.#wrong(this.#kind);
+    return answer;
+  }
+
+  #wrong(kind: string): KubeError {
+    return new KubeError(200, "", `the Kubernetes API answered something that is not a ${kind}`);
+  }
+}
+
+export class Kube {
+  readonly namespace: string;
+  readonly pods: Collection<Pod>;
+  readonly claims: Collection<Claim>;
+  readonly secrets: Collection<Secret>;
+  readonly events: Collection<KubeEvent>;
+  readonly #transport: Transport;
+  readonly #timing: NonNullable<KubeOptions["timing"]>;
+
+  constructor({ access, namespace, log, onRequest, timing = {} }: KubeOptions) {
+    this.namespace = namespace;
+    this.#timing = timing;
+    const observe = (info: RequestInfo) => {
+      log.trace(info, "kubernetes request");
+      onRequest?.(info);
+    };
+    this.#transport = new Transport({ access, onRequest: observe, requestMs: timing.requestMs });
+    const collection = <T>(resource: string, kind: string) =>
+      new Collection<T>(this.#transport, namespace, resource, kind, timing.watchIdleMs);
+    this.pods = collection("pods", "Pod");
+    this.claims = collection("persistentvolumeclaims", "PersistentVolumeClaim");
+    this.secrets = collection("secrets", "Secret");
+    this.events = collection("events", "Event");
+  }
+
+  /**
+   * The container's log as bytes, as they arrive. Throws KubeError when it is refused or the connection is lost, never a
+   * silent end. But a log that the API server loses between itself and the kubelet ends like a complete one: with
+   * `follow`, look whether the container still runs.
+   */
+  log(
+    pod: string,
+    {
+      container,
+      follow,
+      timestamps,
+      tailLines,
+      sinceTime,
+      signal,
+    }: Call & { container: string; follow?: boolean; timestamps?: boolean; tailLines?: number; sinceTime?: string },
+  ): AsyncGenerator<Uint8Array> {
+    const query = given({
+      container,
+      follow: follow ? "true" : undefined,
+      timestamps: timestamps ? "true" : undefined,
+      tailLines: tailLines?.toString(),
+      sinceTime,
+    });
+    return openStream(this.#transport, {
+      path: resourcePath(this.namespace, "pods", pod, "log"),
+      query,
+      verb: "GET",
+      signal,
+    });
+  }
+
+  /**
+   * Starts a command in a running container. Resolves when the channel is open. Throws KubeError, before anything was
+   * started, when the API server refuses; with status 0 when the connection is lost in between, and nobody knows.
+   */
+  async exec(
+    pod: string,
+    options: {
+      container: string;
+      command: readonly string[];
+      stdin?: boolean;
+      tty?: boolean;
+      stderr?: boolean;
+      signal: AbortSignal;
+    },
+  ): Promise<ExecChannel> {
+    const path = resourcePath(this.namespace, "pods", pod, "exec");
+    return openExec(this.#transport, { path, ...options, ...this.#timing });
+  }
+}
+
+function given(parameters: Record<string, string | undefined>): Query {
+  return Object.entries(parameters).flatMap(([name, value]) => (value === undefined ? [] : [[name, value] as const]));
+}
+
+/** The kind decides; what an object holds beyond that is the API server's promise. */
+function isKind<T>(value: unknown, kind: string): value is T {
+  return isObject(value) && value.kind === kind && isObject(value.metadata);
+}
+
+function isList<T>(value: unknown, kind: string): value is ListPage<T> {
+  if (!isKind<{ metadata: Record<string, unknown>; items?: unknown }>(value, kind)) return false;
+  const { items, metadata } = value;
+  const known = typeof metadata.resourceVersion === "string" && metadata.resourceVersion !== "";
+  return known && Array.isArray(items) && items.every((item) => isObject(item) && isObject(item.metadata));
+}
+
+const EVENT_TYPES: readonly unknown[] = ["ADDED", "MODIFIED", "DELETED", "BOOKMARK"];
+
+/** A watch event, the Status of an ERROR event, or undefined for anything else. */
+function eventOf<T>(line: string): WatchEvent<T> | ReturnType<typeof statusOf> {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return undefined; // the caller fails the watch
+  }
+  if (!isObject(value)) return undefined;
+  return isEvent<T>(value) ? value : statusOf(value);
+}
+
+const isEvent = <T>(value: Record<string, unknown>): value is WatchEvent<T> =>
+  EVENT_TYPES.includes(value.type) && isObject(value.object) && isObject(value.object.metadata);
+
+const statusOf = (value: Record<string, unknown>) =>
+  value.type === "ERROR" && isStatus(value.object) ? value.object : undefined;
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);

@@ -1,0 +1,149 @@
+import http from "node:http";
+import https from "node:https";
+import { boundedSignal, startTimer } from "../time.ts";
+import { fromAnswer, KubeError, noAnswer } from "./error.ts";
+import { credentialsOf, type Query, type ResourcePath, type Transport, USER_AGENT, urlOf } from "./request.ts";
+
+/*
+ * Watches and logs. Not over fetch, whose promise resolves only with the first byte of the body (a quiet watch looks
+ * unconnected), and which runs at most 256 requests at once in a process (seen on Bun 1.4.5): that many followed logs
+ * would keep out every other request. node:https has neither limit, and each stream gets a connection of its own.
+ */
+
+/** Until the answer's headers are there. */
+const OPEN_MS = 30_000;
+/** Pause before TCP asks whether the peer is still there; a peer that is gone fails the read some 10 s later. */
+const KEEP_ALIVE_MS = 30_000;
+const MAX_ERROR_BODY_BYTES = 64 * 1024;
+/** A watch event is one object; etcd keeps none over 1.5 MiB. */
+const MAX_LINE_BYTES = 8 * 1024 * 1024;
+
+const NEWLINE = 10;
+
+export interface StreamRequest {
+  readonly path: ResourcePath;
+  readonly query: Query;
+  readonly verb: string;
+  readonly signal?: AbortSignal | undefined;
+  /** The connection is given up, and the stream fails, when no byte came for so long; without it: never. */
+  readonly idleMs?: number | undefined;
+}
+
+/**
+ * The body of a GET as it arrives; pulls, so that a slow reader slows the sender down. Ends only when the server has
+ * ended the body; everything else throws KubeError (status 0: lost), or `signal.reason` when aborted.
+ */
+export async function* openStream(transport: Transport, request: StreamRequest): AsyncGenerator<Uint8Array> {
+  const { signal, idleMs = Number.POSITIVE_INFINITY } = request;
+  const response = await openOnce(transport, request).catch((error) => {
+    if (error instanceof KubeError && error.status === 401) return openOnce(transport, request, true);
+    throw error;
+  });
+  let lost: KubeError | undefined;
+  const idle = () => {
+    lost = noAnswer(`no data for ${idleMs} ms`);
+    transport.dropIdleConnections(); // they lead to where this one led
+    response.destroy();
+  };
+  let timer = startTimer(idleMs, idle);
+  const abort = () => response.destroy();
+  signal?.addEventListener("abort", abort, { once: true });
+  try {
+    if (signal?.aborted) throw signal.reason;
+    for await (const chunk of response) {
+      timer[Symbol.dispose]();
+      yield chunk;
+      timer = startTimer(idleMs, idle); // only while we wait: a slow reader is no dead link
+    }
+    // Without a length or chunks the end of the connection is the end of the body, and a lost one looks the same.
+    const framed = "transfer-encoding" in response.headers || "content-length" in response.headers;
+    if (!response.complete || !framed) throw noAnswer("connection lost");
+  } catch (error) {
+    if (signal?.aborted) throw signal.reason;
+    throw lost ?? (error instanceof KubeError ? error : noAnswer("connection lost", error));
+  } finally {
+    timer[Symbol.dispose]();
+    signal?.removeEventListener("abort", abort);
+    response.destroy();
+  }
+}
+
+async function openOnce(transport: Transport, request: StreamRequest, renew = false): Promise<http.IncomingMessage> {
+  const startedAt = performance.now();
+  const { headers, tls } = await credentialsOf(transport.access, { renew });
+  const url = urlOf(transport.access, request.path, request.query);
+  using bound = boundedSignal(OPEN_MS, request.signal);
+  let status = 0;
+  try {
+    const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
+      if (bound.signal.aborted) return reject(bound.signal.reason);
+      const { serverName, ...material } = tls;
+      const outgoing = (url.protocol === "https:" ? https : http).request(url, {
+        agent: false,
+        ...material,
+        ...(serverName === undefined ? {} : { servername: serverName }),
+        headers: { ...headers, accept: "application/json, */*", "user-agent": USER_AGENT },
+      });
+      const abort = () => outgoing.destroy();
+      bound.signal.addEventListener("abort", abort, { once: true });
+      outgoing.once("socket", (socket) => socket.setKeepAlive(true, KEEP_ALIVE_MS));
+      outgoing.once("response", (incoming) => {
+        bound.signal.removeEventListener("abort", abort);
+        resolve(incoming);
+      });
+      outgoing.on("error", reject); // `on`: what comes after the answer is told by the answer's own end
+      outgoing.once("close", () => reject(noAnswer("connection lost")));
+      outgoing.end();
+    });
+    status = response.statusCode ?? 0;
+    if (status === 200) return response;
+    throw fromAnswer(status, await errorBody(response, bound.signal), response.headers["retry-after"]);
+  } catch (error) {
+    if (request.signal?.aborted) throw request.signal.reason;
+    if (bound.timedOut) throw noAnswer(`no answer within ${OPEN_MS} ms`);
+    throw error instanceof KubeError ? error : noAnswer("the Kubernetes API cannot be reached", error);
+  } finally {
+    const seconds = (performance.now() - startedAt) / 1000;
+    transport.report({ verb: request.verb, resource: request.path.resource, status, seconds });
+  }
+}
+
+async function errorBody(response: http.IncomingMessage, signal: AbortSignal): Promise<string> {
+  const abort = () => response.destroy();
+  signal.addEventListener("abort", abort, { once: true });
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  try {
+    for await (const chunk of response) {
+      chunks.push(chunk);
+      size += chunk.length;
+      if (size >= MAX_ERROR_BODY_BYTES) break;
+    }
+  } finally {
+    signal.removeEventListener("abort", abort);
+    response.destroy();
+  }
+  return Buffer.concat(chunks).toString("utf8", 0, MAX_ERROR_BODY_BYTES);
+}
+
+/** Lines without their line feed. A line over `limit` bytes, or one that has no end, throws KubeError. */
+export async function* linesOf(chunks: AsyncIterable<Uint8Array>, limit = MAX_LINE_BYTES): AsyncGenerator<string> {
+  let parts: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of chunks) {
+    let from = 0;
+    for (;;) {
+      const at = chunk.indexOf(NEWLINE, from);
+      const part = chunk.subarray(from, at === -1 ? undefined : at);
+      parts.push(part);
+      size += part.length;
+      if (size > limit) throw noAnswer(`a line of more than ${limit} bytes`);
+      if (at === -1) break;
+      yield Buffer.concat(parts).toString("utf8");
+      parts = [];
+      size = 0;
+      from = at + 1;
+    }
+  }
+  if (size > 0) throw noAnswer("the stream ended in the middle of a line");
+}

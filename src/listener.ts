@@ -1,0 +1,202 @@
+import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from "node:http";
+import {
+  constants,
+  createServer as createHttp2Server,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from "node:http2";
+import { createServer, type Socket } from "node:net";
+import type { Log } from "./log.ts";
+
+export type HttpRequest = IncomingMessage | Http2ServerRequest;
+export type HttpResponse = ServerResponse | Http2ServerResponse;
+export type HttpHandler = (request: HttpRequest, response: HttpResponse) => void;
+
+/** What every HTTP/2 connection begins with (RFC 9113 section 3.4), as far as it takes to tell it from HTTP/1.1. */
+const PREFACE = Buffer.from("PRI * HTTP/2");
+/**
+ * How long a connection may be without a request under way: before its first bytes, inside of a header, and between two
+ * HTTP/1.1 requests. Kept here because http.Server of Bun 1.4.5 keeps none of its own limits on a connection it is
+ * handed. Does not count while a call runs, nor for HTTP/2, whose clients keep quiet connections for hours.
+ */
+const IDLE_MS = 65_000;
+/** What HTTP/1.1 clients are told of that: a little less, so that they are the ones who close. */
+const KEEP_ALIVE_MS = 60_000;
+/** After this much silence TCP asks whether the peer is still there. */
+const TCP_KEEP_ALIVE_MS = 60_000;
+/** In MB. With the default of 10 parallel replies on one connection are lost (Bun 1.4.5: 8 of 60 of 200 KiB each). */
+const SESSION_MEMORY = 1000;
+
+/** See `dismiss`; about what a client sends before it can notice the answer. */
+const DISMISSED_BYTES = 1024 * 1024;
+
+interface Connection {
+  protocol: "unknown" | "http1" | "http2";
+  /** HTTP/1.1 requests under way. */
+  requests: number;
+}
+
+/** One TCP port for HTTP/1.1 and HTTP/2 with prior knowledge, and every connection on it. */
+export class Listener {
+  readonly #log: Log;
+  readonly #idleMs: number;
+  readonly #connections = new Map<Socket, Connection>();
+  readonly #sessions = new Set<ServerHttp2Session>();
+  readonly #server = createServer(
+    { noDelay: true, keepAlive: true, keepAliveInitialDelay: TCP_KEEP_ALIVE_MS },
+    (socket) => this.#accept(socket),
+  );
+  readonly #http1;
+  readonly #http2;
+  readonly #closed = Promise.withResolvers<void>();
+  #draining = false;
+
+  constructor({ handle, log, idleMs = IDLE_MS }: { handle: HttpHandler; log: Log; idleMs?: number }) {
+    this.#log = log;
+    this.#idleMs = idleMs;
+    // requestTimeout would end a request that streams for long, on runtimes that keep it.
+    this.#http1 = createHttp1Server({ requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS }, (request, response) => {
+      this.#trackRequest(request.socket, response);
+      handle(request, response);
+    });
+    this.#http2 = createHttp2Server({ maxSessionMemory: SESSION_MEMORY }, (request, response) => {
+      request.stream.once("finish", () => dismiss(request.stream));
+      handle(request, response);
+    });
+    this.#http2.on("session", (session) => this.#trackSession(session));
+    this.#http2.on("stream", (stream) => stream.on("error", (error) => this.#debug("stream failed", error)));
+  }
+
+  /** Resolves once draining was asked for and the last connection is gone. */
+  get closed(): Promise<void> {
+    return this.#closed.promise;
+  }
+
+  /**
+   * Starts to accept. `address` is `host:port`, `[IPv6]:port` or `:port`, which is every interface; port 0 is any free one.
+   * Throws `listen on <address>: <cause>`.
+   */
+  async listen(address: string): Promise<{ host: string; port: number }> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#server.once("error", reject);
+    try {
+      this.#server.listen(hostAndPort(address), resolve);
+      await promise;
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      throw new Error(`listen on ${address}: ${text}`, { cause: error });
+    }
+    this.#server.off("error", reject);
+    this.#server.on("error", (error) => this.#log.error({ error }, "listener failed"));
+    const bound = this.#server.address();
+    if (bound === null || typeof bound === "string") throw new Error(`listen on ${address}: not a TCP address`);
+    return { host: bound.address, port: bound.port };
+  }
+
+  /** Accepts nothing more and tells every client so. What is under way ends in its own time, then its connection closes. */
+  drain(): void {
+    if (this.#draining) return;
+    this.#draining = true;
+    this.#server.close();
+    for (const session of this.#sessions) session.close(); // GOAWAY now; closes after its last stream
+    for (const [socket, { protocol, requests }] of this.#connections) {
+      if (protocol !== "http2" && requests === 0) socket.destroy();
+    }
+    this.#settle();
+  }
+
+  /** Drops every connection, whatever is under way on it. */
+  destroy(): void {
+    this.drain();
+    for (const session of this.#sessions) session.destroy();
+    for (const socket of this.#connections.keys()) socket.destroy();
+  }
+
+  #accept(socket: Socket): void {
+    const connection: Connection = { protocol: "unknown", requests: 0 };
+    this.#connections.set(socket, connection);
+    // A peer that resets its connection, or speaks neither protocol, is its own problem and no reason to fail.
+    socket.on("error", (error) => this.#debug("connection failed", error));
+    socket.on("timeout", () => socket.destroy());
+    socket.on("close", () => {
+      this.#connections.delete(socket);
+      this.#settle();
+    });
+    socket.setTimeout(this.#idleMs);
+    this.#peek(socket, connection);
+  }
+
+  /** Waits for enough bytes to know the protocol, then hands the connection over as if nothing had been read from it. */
+  #peek(socket: Socket, connection: Connection): void {
+    let seen = Buffer.alloc(0);
+    const onData = (chunk: Buffer): void => {
+      seen = Buffer.concat([seen, chunk]);
+      const length = Math.min(seen.length, PREFACE.length);
+      const isHttp2 = seen.subarray(0, length).equals(PREFACE.subarray(0, length));
+      if (isHttp2 && length < PREFACE.length) return;
+      socket.off("data", onData);
+      socket.pause();
+      connection.protocol = isHttp2 ? "http2" : "http1";
+      if (isHttp2) socket.setTimeout(0);
+      (isHttp2 ? this.#http2 : this.#http1).emit("connection", socket);
+      // In this order: bytes put back before the new owner listens are lost (Bun 1.4.5).
+      socket.unshift(seen);
+      socket.resume();
+    };
+    socket.on("data", onData);
+  }
+
+  #trackSession(session: ServerHttp2Session): void {
+    this.#sessions.add(session);
+    session.on("error", (error) => this.#debug("session failed", error));
+    session.on("close", () => this.#sessions.delete(session));
+    if (this.#draining) session.close();
+  }
+
+  #trackRequest(socket: Socket, response: ServerResponse): void {
+    const connection = this.#connections.get(socket);
+    if (connection === undefined) return;
+    connection.requests += 1;
+    socket.setTimeout(0);
+    response.once("close", () => {
+      connection.requests -= 1;
+      if (connection.requests > 0) return;
+      if (this.#draining) socket.destroySoon();
+      else socket.setTimeout(this.#idleMs);
+    });
+  }
+
+  #settle(): void {
+    if (this.#draining && this.#connections.size === 0) this.#closed.resolve();
+  }
+
+  #debug(message: string, error: Error): void {
+    this.#log.debug({ error }, message);
+  }
+}
+
+/**
+ * For a stream that was answered before its request was over. Its client waits for room to send the rest, some for ever,
+ * so that is taken in and thrown away; a client that has much more is told to stop (RFC 9113 section 8.1). Not at once:
+ * clients on Bun 1.4.5 lose what they have not read of the answer when they are told.
+ */
+function dismiss(stream: ServerHttp2Stream): void {
+  stream.removeAllListeners("data"); // the request's own, which pauses the stream
+  let dismissed = 0;
+  stream.on("data", (chunk: Buffer) => {
+    dismissed += chunk.length;
+    if (dismissed > DISMISSED_BYTES) stream.close(constants.NGHTTP2_NO_ERROR);
+  });
+  stream.resume();
+}
+
+/** Throws when `address` has no port, or one that is not a port number. */
+function hostAndPort(address: string): { host?: string; port: number } {
+  const parts = /^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/.exec(address);
+  const port = Number(parts?.[3] ?? Number.NaN);
+  if (!(port <= 65_535)) throw new Error("address must be host:port, [host]:port or :port");
+  const host = parts?.[1] ?? parts?.[2] ?? "";
+  return host === "" ? { port } : { host, port };
+}

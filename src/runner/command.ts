@@ -1,0 +1,126 @@
+import type { ExecOptions, ExecStartRequest } from "../gen/agynio/api/runner/v1/runner_pb.ts";
+import { envNameProblems, trim } from "../pod/validate.ts";
+
+/** The name under which every process of an execution carries its id in the environment. */
+const MARK = "K8S_RUNNER_EXECUTION";
+
+/**
+ * Runs "$@" in the directory $2 under the mark $1, or says in one line that the program is not there: a shell's own 127
+ * could as well be the command's (ruling 20). PATH is searched by hand since `command -v` also finds built-ins.
+ */
+const RUN_SCRIPT = `export ${MARK}="$1"
+if [ -n "$2" ]; then cd -- "$2" || exit; fi
+shift 2
+found=
+case $1 in
+*/*) [ -x "$1" ] && [ ! -d "$1" ] && found=1 ;;
+*) set -f; IFS=:; for d in $PATH; do [ -x "\${d:-.}/$1" ] && [ ! -d "\${d:-.}/$1" ] && found=1 && break; done; unset IFS; set +f ;;
+esac
+if [ -z "$found" ]; then printf '%s' "$${MARK}:not-found" >&2; exit 127; fi
+exec "$@"`;
+
+/**
+ * Ends every process of the execution $1: those that carry its mark, their descendants and their sessions. They are
+ * stopped first, until a look finds no new one, then killed; status 0 means that a last look found none alive. Only /proc
+ * and a POSIX shell are needed. A zombie has ended, whoever its parent is.
+ */
+const KILL_SCRIPT = `mark=${MARK}=$1
+scan() {
+  all= marked=
+  for p in /proc/[0-9]*; do
+    pid=\${p#/proc/}
+    { read -r s < "$p/stat"; } 2>/dev/null || continue
+    s=\${s##*) }; set -- $s
+    [ "$1" = Z ] && continue
+    all="$all $pid:$2:$4"
+    case " $known " in *" $pid "*) marked="$marked $pid"; continue ;; esac
+    { while read -r l || [ -n "$l" ]; do case $l in *"$mark"*) marked="$marked $pid"; break ;; esac; done < "$p/environ"; } 2>/dev/null
+  done
+  grown=1
+  while [ -n "$grown" ]; do
+    grown=
+    for e in $all; do
+      pid=\${e%%:*}; rest=\${e#*:}
+      case " $marked " in *" $pid "*) continue ;; esac
+      case " $marked " in *" \${rest%%:*} "* | *" \${rest#*:} "*) marked="$marked $pid"; grown=1 ;; esac
+    done
+  done
+}
+known= tries=0
+while [ $tries -lt 20 ]; do
+  scan
+  new=
+  for pid in $marked; do case " $known " in *" $pid "*) ;; *) new="$new $pid" ;; esac; done
+  [ -z "$new" ] && break
+  kill -STOP $new 2>/dev/null
+  known="$known $new"; tries=$((tries + 1))
+done
+[ -z "$known" ] && exit 0
+kill -KILL $known 2>/dev/null
+tries=0
+while [ $tries -lt 50 ]; do
+  left=
+  for pid in $known; do
+    { read -r s < "/proc/$pid/stat"; } 2>/dev/null || continue
+    s=\${s##*) }
+    case $s in Z* | X*) ;; *) left=1 ;; esac
+  done
+  [ -z "$left" ] && exit 0
+  kill -KILL $known 2>/dev/null
+  sleep 0.02 2>/dev/null || sleep 1
+  tries=$((tries + 1))
+done
+exit 1`;
+
+const NOT_FOUND_NOTICE = new TextEncoder().encode(`${MARK}:not-found`);
+
+/** The argument vector that ends every process of an execution in the container (ruling 4). */
+export const killCommand = (executionId: string): string[] => ["/bin/sh", "-c", KILL_SCRIPT, "sh", executionId];
+
+/** Whether an execution's first output is RUN_SCRIPT's word that there is no such program. */
+export const saysNotFound = (output: Uint8Array): boolean =>
+  output.length === NOT_FOUND_NOTICE.length && NOT_FOUND_NOTICE.every((byte, index) => byte === output[index]);
+
+/** Why a command cannot be run: the text of an in-band `invalid_command` error (6.16.1). */
+export class InvalidCommand extends Error {
+  override readonly name = "InvalidCommand";
+}
+
+/**
+ * The argument vector of a start message (6.16.1), wrapped in two ways:
+ * `marked` runs under a shell that marks the processes and changes the directory; `plain` is the same command for an image
+ * without /bin/sh, and undefined where the request itself needs a shell.
+ */
+export function commandOf(start: ExecStartRequest): {
+  marked: (executionId: string) => string[];
+  plain: string[] | undefined;
+} {
+  const shell = trim(start.commandShell);
+  const argv = start.commandArgv;
+  if (argv.length === 0 && shell === "") throw new InvalidCommand("command required");
+  if (argv.length > 0 && shell !== "")
+    throw new InvalidCommand("command_argv and command_shell are mutually exclusive");
+  const env = environmentOf(start.options);
+  const workdir = start.options?.workdir ?? "";
+  const inner = argv.length > 0 ? argv : ["/bin/sh", "-c", shell];
+  // A name that begins with a dash would be an option of env, hence the `--`.
+  const withEnv = env.length > 0 ? ["env", "--", ...env] : [];
+  return {
+    marked: (executionId) => {
+      const run = (directory: string, command: string[]) => ["/bin/sh", "-c", RUN_SCRIPT, "sh", executionId, directory, ...command];
+      const command = run(workdir, inner);
+      return env.length === 0 ? command : run("", [...withEnv, ...command]);
+    },
+    plain: workdir === "" && argv.length > 0 ? [...withEnv, ...inner] : undefined,
+  };
+}
+
+function environmentOf(options: ExecOptions | undefined): string[] {
+  return (options?.env ?? []).map(({ name, value }) => {
+    const key = trim(name);
+    if (key === "") throw new InvalidCommand("env name required");
+    const problems = envNameProblems(key);
+    if (problems.length > 0) throw new InvalidCommand(`invalid env name: ${problems.join(", ")}`);
+    return `${key}=${value}`;
+  });
+}

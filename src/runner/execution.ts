@@ -1,0 +1,144 @@
+import { randomUUID } from "node:crypto";
+import { ExecExitReason } from "../gen/agynio/api/runner/v1/runner_pb.ts";
+import { Shells } from "./connection.ts";
+
+/** setTimeout takes 31 bits of milliseconds and fires at once above them; longer limits are re-armed (facts of the runtime). */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/** Why an execution is ended before its process ended. The first cause wins: `abort(reason)` keeps the first reason. */
+export class Cut {
+  readonly reason: ExecExitReason;
+  /** Whether the processes are to be killed in the container (ruling 4). */
+  readonly kill: boolean;
+  /** For the log, where the reason alone says too little. */
+  readonly detail: string | undefined;
+
+  constructor(reason: ExecExitReason, { kill = false, detail }: { kill?: boolean; detail?: string } = {}) {
+    this.reason = reason;
+    this.kill = kill;
+    this.detail = detail;
+  }
+
+  /** The code that goes with the reason when the process' own is not known (6.16.5). */
+  get exitCode(): number {
+    return this.reason === ExecExitReason.CANCELLED ? 0 : -1;
+  }
+}
+
+export interface ExecutionLimits {
+  /** Milliseconds from the start; 0: none. */
+  readonly timeoutMs: number;
+  /** Milliseconds without a message or output; 0: none. */
+  readonly idleTimeoutMs: number;
+  readonly killOnTimeout: boolean;
+}
+
+/** One running execution: its id, its limits, and the one signal that ends it early. */
+export class Execution implements Disposable {
+  readonly id = randomUUID();
+  readonly startedAt = new Date();
+  readonly #controller = new AbortController();
+  readonly #over = new AbortController();
+  readonly #release: () => void;
+  readonly #wall: LongTimer | undefined;
+  readonly #idle: LongTimer | undefined;
+
+  constructor(limits: ExecutionLimits, release: (execution: Execution) => void) {
+    this.#release = () => release(this);
+    const kill = limits.killOnTimeout;
+    if (limits.timeoutMs > 0)
+      this.#wall = new LongTimer(limits.timeoutMs, () => this.cut(new Cut(ExecExitReason.TIMEOUT, { kill })));
+    if (limits.idleTimeoutMs > 0)
+      this.#idle = new LongTimer(limits.idleTimeoutMs, () => this.cut(new Cut(ExecExitReason.IDLE_TIMEOUT, { kill })));
+  }
+
+  /** Aborts with a Cut when the execution is to end early. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** The cause of the early end; undefined while there is none. */
+  get cutBy(): Cut | undefined {
+    return this.signal.reason instanceof Cut ? this.signal.reason : undefined;
+  }
+
+  /** Ends the execution; a later cause changes nothing. */
+  cut(cause: Cut): void {
+    this.#controller.abort(cause);
+  }
+
+  /** A message or output passed: the idle time begins anew. */
+  touch(): void {
+    this.#idle?.restart();
+  }
+
+  /** Aborts when the execution has ended, however it did: whatever waits on its behalf ends with it. */
+  get over(): AbortSignal {
+    return this.#over.signal;
+  }
+
+  [Symbol.dispose](): void {
+    this.#wall?.stop();
+    this.#idle?.stop();
+    this.#over.abort();
+    this.#release();
+  }
+}
+
+/** The running executions of this process (6.17: a restart forgets them, for they end with it). */
+export class Executions {
+  readonly shells = new Shells();
+  readonly #running = new Map<string, Execution>();
+
+  open(limits: ExecutionLimits): Execution {
+    const execution = new Execution(limits, ({ id }) => this.#running.delete(id));
+    this.#running.set(execution.id, execution);
+    return execution;
+  }
+
+  /** False for one that is not known or has ended; true also when another cause came first. */
+  cancel(id: string, force: boolean): boolean {
+    const execution = this.#running.get(id);
+    execution?.cut(new Cut(ExecExitReason.CANCELLED, { kill: force }));
+    return execution !== undefined;
+  }
+
+  get size(): number {
+    return this.#running.size;
+  }
+}
+
+/** A one-shot timer of any length that can be restarted at the cost of a clock reading. */
+class LongTimer {
+  readonly #ms: number;
+  readonly #fire: () => void;
+  #due: number;
+  #timer: Timer | undefined;
+
+  constructor(ms: number, fire: () => void) {
+    this.#ms = ms;
+    this.#fire = fire;
+    this.#due = performance.now() + ms;
+    this.#arm();
+  }
+
+  restart(): void {
+    this.#due = performance.now() + this.#ms; // the running timer finds out when it fires
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #arm(): void {
+    const left = this.#due - performance.now();
+    this.#timer = setTimeout(
+      () => {
+        if (performance.now() >= this.#due) this.#fire();
+        else this.#arm();
+      },
+      Math.min(Math.max(left, 1), LONGEST_TIMER_MS),
+    );
+  }
+}

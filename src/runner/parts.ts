@@ -1,0 +1,17 @@
+import type { Kube } from "../kube/client.ts";
+import type { Log } from "../log.ts";
+import type { PlanSettings } from "../pod/spec.ts";
+import type { PodWatcher } from "../watcher.ts";
+import type { Executions } from "./execution.ts";
+
+/** What the handlers work with; wired once, in app.ts. */
+export interface Parts {
+  readonly kube: Kube;
+  /** The informer cache: every read of Pods goes through it. */
+  readonly pods: PodWatcher;
+  readonly executions: Executions;
+  readonly settings: Omit<PlanSettings, "newWorkloadId" | "nonce">;
+  readonly log: Log;
+  /** Aborts when the process must end the streams that are still open. */
+  readonly stopping: AbortSignal;
+}

@@ -1,0 +1,109 @@
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { RunnerService } from "../gen/agynio/api/runner/v1/runner_pb.ts";
+import { VOLUME_KEY_LABEL, WORKLOAD_KEY_LABEL, workloadIdOf } from "../pod/names.ts";
+import { inspectionOf } from "../pod/status.ts";
+import { requireSelector } from "../pod/validate.ts";
+import { putArchive } from "./archive.ts";
+import { managedClaims } from "./claims.ts";
+import { streamEvents } from "./events.ts";
+import { exec } from "./exec.ts";
+import { findPod, nameOf, requireText, requireWorkloadId } from "./find.ts";
+import { streamWorkloadLogs } from "./logs.ts";
+import { annotate } from "./observe.ts";
+import type { Parts } from "./parts.ts";
+import { removeVolume, removeWorkload, stopWorkload, touchWorkload } from "./remove.ts";
+import { startWorkload } from "./start.ts";
+
+/** All RPCs of RunnerService in proto order: short ones in full, long ones by name (runner-api.md section 6). */
+export const runnerService = (parts: Parts): Required<ServiceImpl<typeof RunnerService>> => ({
+  ready: () => ({ status: "ok" }),
+
+  async startWorkload(request, context) {
+    return startWorkload(request, parts, context);
+  },
+
+  async stopWorkload({ workloadId, timeoutSec }, context) {
+    const id = requireWorkloadId(workloadId);
+    annotate(context, { workload_id: id });
+    await stopWorkload(id, timeoutSec, parts, context.signal);
+    return {};
+  },
+
+  async removeWorkload({ workloadId, force, removeVolumes }, context) {
+    const id = requireWorkloadId(workloadId);
+    annotate(context, { workload_id: id });
+    await removeWorkload(id, { force, removeVolumes }, parts, context.signal);
+    return {};
+  },
+
+  async inspectWorkload({ workloadId }, context) {
+    const id = requireWorkloadId(workloadId);
+    annotate(context, { workload_id: id });
+    return inspectionOf(await findPod(parts, id, context.signal), id);
+  },
+
+  async getWorkloadLabels({ workloadId }, context) {
+    const id = requireWorkloadId(workloadId);
+    annotate(context, { workload_id: id });
+    const pod = await findPod(parts, id, context.signal);
+    return { labels: pod.metadata?.labels ?? {} };
+  },
+
+  async listWorkloads(_request, { signal }) {
+    const pods = await parts.pods.pods(signal);
+    return {
+      workloads: pods.flatMap((pod) => {
+        const workloadKey = pod.metadata?.labels?.[WORKLOAD_KEY_LABEL];
+        return workloadKey === undefined ? [] : [{ instanceId: nameOf(pod), workloadKey }];
+      }),
+    };
+  },
+
+  async findWorkloadsByLabels({ labels, all }, { signal }) {
+    const pods = await parts.pods.withLabels(requireSelector(labels), signal);
+    return { targetIds: pods.filter((pod) => all || pod.status?.phase === "Running").map(workloadIdOf) };
+  },
+
+  async listWorkloadsByVolume({ volumeName }, { signal }) {
+    const claim = requireText(volumeName, "volume_name_required");
+    return { targetIds: (await parts.pods.withClaim(claim, signal)).map(workloadIdOf) };
+  },
+
+  async listVolumes(_request, { signal }) {
+    const claims = await managedClaims(parts, signal);
+    return {
+      volumes: claims.flatMap((claim) => {
+        const volumeKey = claim.metadata?.labels?.[VOLUME_KEY_LABEL];
+        return volumeKey === undefined ? [] : [{ instanceId: nameOf(claim), volumeKey }];
+      }),
+    };
+  },
+
+  async removeVolume({ volumeName }, context) {
+    const name = requireText(volumeName, "volume_name_required");
+    annotate(context, { pvc: name });
+    await removeVolume(name, parts, context.signal);
+    return {};
+  },
+
+  async touchWorkload({ workloadId }, context) {
+    const id = requireWorkloadId(workloadId);
+    annotate(context, { workload_id: id });
+    await touchWorkload(id, parts, context.signal);
+    return {};
+  },
+
+  async putArchive(request, context) {
+    await putArchive(request, parts, context);
+    return {};
+  },
+
+  streamWorkloadLogs: (request, context) => streamWorkloadLogs(request, parts, context),
+  streamEvents: (request, context) => streamEvents(request, parts, context),
+  exec: (requests, context) => exec(requests, parts, context),
+
+  async cancelExecution({ executionId, force }) {
+    const id = requireText(executionId, "execution_id_required");
+    return { cancelled: parts.executions.cancel(id, force) };
+  },
+});

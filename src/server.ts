@@ -1,0 +1,59 @@
+import { Code, ConnectError, type ConnectRouter, type Interceptor } from "@connectrpc/connect";
+import { rpcHandler } from "./adapter.ts";
+import { Listener } from "./listener.ts";
+import type { Log } from "./log.ts";
+
+/** Time for calls to end by themselves once they are told to, before their connections are dropped. */
+const LAST_WORDS_MS = 1000;
+
+export interface ServerOptions {
+  /** GRPC_ADDR: `host:port`, `[IPv6]:port` or `:port`; port 0 is any free one. */
+  readonly address: string;
+  readonly routes: (router: ConnectRouter) => void;
+  readonly log: Log;
+  /** Largest message received, in bytes, after decompression; a larger one is RESOURCE_EXHAUSTED (ruling 12). */
+  readonly maxMessageBytes: number;
+  readonly interceptors?: Interceptor[];
+}
+
+export interface RunningServer extends AsyncDisposable {
+  readonly address: { host: string; port: number };
+  /**
+   * Takes no new connections and calls, lets running calls end for up to `graceMs`, then aborts their signals with
+   * UNAVAILABLE and, a second later, drops what is left. Resolves when no connection is left. A second call may shorten
+   * the time, never lengthen it.
+   */
+  close(graceMs: number): Promise<void>;
+}
+
+/** Serves `routes` by gRPC, gRPC-Web and Connect on one port, over HTTP/1.1 and HTTP/2 without TLS (ruling 13). */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const { log } = options;
+  const shutdown = new AbortController();
+  let closing: ConnectError | undefined;
+  const handle = rpcHandler({ ...options, shutdownSignal: shutdown.signal, closed: () => closing });
+  const listener = new Listener({ handle, log });
+  const address = await listener.listen(options.address);
+
+  const close = async (graceMs: number): Promise<void> => {
+    closing ??= new ConnectError("the runner is shutting down", Code.Unavailable);
+    listener.drain();
+    if (await endsWithin(listener.closed, graceMs)) return;
+    shutdown.abort(closing);
+    if (await endsWithin(listener.closed, LAST_WORDS_MS)) return;
+    listener.destroy();
+    await listener.closed;
+  };
+  return { address, close, [Symbol.asyncDispose]: () => close(0) };
+}
+
+/** Whether `end` came within `ms`. */
+async function endsWithin(end: Promise<void>, ms: number): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<false>();
+  const timer = setTimeout(resolve, ms, false);
+  try {
+    return await Promise.race([end.then(() => true), promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,294 @@
+import { unreachable } from "./errors.ts";
+import type { Kube } from "./kube/client.ts";
+import type { Pod } from "./kube/types.ts";
+import type { Log } from "./log.ts";
+import { isManaged, MANAGED_SELECTOR, podName, workloadIdOf } from "./pod/names.ts";
+import { Backoff } from "./time.ts";
+import { type CachedPod, type Change, claimsOf, compareVersions, hasLabels, lean, PodCache } from "./watcher/cache.ts";
+import { LiveReads } from "./watcher/live.ts";
+import { Reflector } from "./watcher/reflector.ts";
+import { Waiters } from "./watcher/waiters.ts";
+
+export type { CachedPod, Change } from "./watcher/cache.ts";
+
+/** The state counts as live so long after its last proof: a list, an event, a bookmark, the end of a whole watch. */
+const STALE_MS = 45_000;
+/** After so long without a proof, the reflector lists instead of watching on. */
+const RELIST_AFTER_MS = 30_000;
+/** How long a read waits for the first sync. */
+const SYNC_WAIT_MS = 5_000;
+/**
+ * How long a read waits for the watch to bring our own write before it asks the API itself, in ms: usually 1 to 10. A list
+ * waits longer the more Pods there are, as asking costs more.
+ */
+const FRESH_WAIT_MS = 25;
+const FRESH_WAIT_MS_PER_POD = 0.1;
+/** Delays between failing lists and watches; at most some 30 a minute, and back within 5 s of the server. */
+const BACKOFF = { minMs: 250, maxMs: 3_000 };
+/** Two `watch failed` lines are at least so far apart. */
+const LOG_MS = 500;
+
+export interface WatcherOptions {
+  readonly kube: Kube;
+  readonly log: Log;
+  /** For tests, in ms. */
+  readonly tuning?: {
+    staleMs?: number;
+    relistAfterMs?: number;
+    syncWaitMs?: number;
+    freshWaitMs?: number;
+    backoff?: { minMs: number; maxMs: number };
+    shortWatchMs?: number;
+    lifeMs?: number;
+  };
+}
+
+/**
+ * The informer: what LIST and WATCH say about our Pods, and the reads that every answer about them comes from. Absence is
+ * told only when it is proven, by a live cache that has seen our own writes or by the API server (ruling 5).
+ */
+export class PodWatcher {
+  /** For metrics. */
+  readonly stats = {
+    /** Lists and watches that failed or ended early, by cause: `gone`, `connection`, `short`, an HTTP status. */
+    failures: new Map<string, number>(),
+    /** performance.now() of the last event of a Pod. */
+    lastEventAt: undefined as number | undefined,
+    /** Reads that had to wait for one of our own writes. */
+    freshnessWaits: 0,
+  };
+  readonly #log: Log;
+  readonly #tuning: NonNullable<WatcherOptions["tuning"]>;
+  readonly #cache = new PodCache();
+  readonly #reflector: Reflector;
+  readonly #live: LiveReads;
+  /** What the cache must still reach before it may tell of a Pod: name → version. */
+  readonly #awaited = new Map<string, string>();
+  /** `#awaited` as it was when the running list began: the list contains all of it. */
+  #awaitedBeforeList = new Map<string, string>();
+  /** Pods that the API says are gone while the cache still has them, by uid: a uid never comes back. */
+  readonly #goneUids = new Set<string>();
+  readonly #listeners = new Set<(change: Change) => void>();
+  /** Woken after anything became known: a change, a version, a proof. */
+  readonly #waiters = new Waiters();
+  #provenAt = Number.NEGATIVE_INFINITY;
+  #synced = false;
+  #startedAt = performance.now();
+  #loggedAt = Number.NEGATIVE_INFINITY;
+
+  constructor({ kube, log, tuning = {} }: WatcherOptions) {
+    this.#log = log;
+    this.#tuning = tuning;
+    this.#live = new LiveReads(kube);
+    this.#reflector = new Reflector({
+      kube,
+      backoff: new Backoff(tuning.backoff ?? BACKOFF),
+      relistAfterMs: tuning.relistAfterMs ?? RELIST_AFTER_MS,
+      unprovenMs: () => performance.now() - this.#provenAt,
+      shortWatchMs: tuning.shortWatchMs,
+      lifeMs: tuning.lifeMs,
+      sink: {
+        beforeList: () => {
+          this.#awaitedBeforeList = new Map(this.#awaited);
+        },
+        listed: (pods, version) => this.#listed(pods, version),
+        applied: (pod) => this.#tell(this.#cache.apply("applied", pod)),
+        deleted: (pod) => this.#tell(this.#cache.apply("deleted", pod)),
+        reached: (version) => this.#reached(version),
+        proven: () => this.#proven(),
+        failed: (error, cause) => this.#failed(error, cause),
+      },
+    });
+  }
+
+  /** Keeps the cache; until aborted, and never throws. */
+  run(signal: AbortSignal): Promise<void> {
+    this.#startedAt = performance.now();
+    return this.#reflector.run(signal);
+  }
+
+  /** Synced, and proven within the last 45 s. */
+  get live(): boolean {
+    return this.#synced && performance.now() - this.#provenAt < (this.#tuning.staleMs ?? STALE_MS);
+  }
+
+  get size(): number {
+    return this.#cache.size;
+  }
+
+  /** Requests made so far, for metrics. */
+  get requests(): { readonly lists: number; readonly watches: number; readonly liveReads: number } {
+    return { ...this.#reflector.stats, liveReads: this.#live.count };
+  }
+
+  /** After a write of ours: the cache must have reached this object's version before it may tell anything else. */
+  wrote(pod: Pod): void {
+    const { name, resourceVersion } = pod.metadata ?? {};
+    if (name && resourceVersion) this.#await(name, resourceVersion);
+  }
+
+  /**
+   * The managed Pod of this workload; undefined: proven absent. From the cache where that is live and has seen our writes,
+   * else from the API, asked once. Throws KubeError when that fails, UNAVAILABLE before the first sync.
+   */
+  async pod(workloadId: string, signal?: AbortSignal): Promise<CachedPod | undefined> {
+    const name = podName(workloadId);
+    await this.#ready(signal);
+    if (this.live && (await this.#fresh(() => !this.#awaited.has(name), FRESH_WAIT_MS, signal))) {
+      const known = this.#known(name);
+      if (known !== undefined) return workloadIdOf(known) === workloadId ? known : undefined;
+    }
+    return this.#ask(workloadId, name, signal);
+  }
+
+  /** All managed Pods, in the order of their names. Throws as `pod` does. */
+  async pods(signal?: AbortSignal): Promise<CachedPod[]> {
+    return (await this.#asked(signal)) ?? this.#visible(this.#cache.all());
+  }
+
+  /** Those that have all these labels; as fast as the rarest label is rare. */
+  async withLabels(labels: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<CachedPod[]> {
+    const asked = await this.#asked(signal);
+    if (asked === undefined) return this.#visible(this.#cache.withLabels(labels));
+    const wanted = Object.entries(labels);
+    return asked.filter((pod) => hasLabels(pod, wanted));
+  }
+
+  /** Those that mount this claim. */
+  async withClaim(claim: string, signal?: AbortSignal): Promise<CachedPod[]> {
+    const asked = await this.#asked(signal);
+    return asked?.filter((pod) => claimsOf(pod).includes(claim)) ?? this.#visible(this.#cache.withClaim(claim));
+  }
+
+  /**
+   * The first result of `pick` that is not undefined, over the workload's Pod as it is now or becomes; `pick` gets
+   * undefined while the Pod is proven absent. Rejects with `signal.reason`, or with what `pick` throws.
+   */
+  until<T>(workloadId: string, pick: (pod: CachedPod | undefined) => T | undefined, signal: AbortSignal): Promise<T> {
+    const name = podName(workloadId);
+    return this.#waiters.until(() => {
+      const pod = this.#known(name);
+      if (!this.#synced || this.#awaited.has(name) || (pod === undefined && !this.live)) return undefined;
+      return pick(pod !== undefined && workloadIdOf(pod) === workloadId ? pod : undefined);
+    }, signal);
+  }
+
+  /** Every change from now on. A listener that throws is logged and kept. Returns the way to end it. */
+  subscribe(listener: (change: Change) => void): () => void {
+    const own = (change: Change) => listener(change); // so that one function can subscribe twice
+    this.#listeners.add(own);
+    return () => void this.#listeners.delete(own);
+  }
+
+  /** All Pods as the API has them; undefined when the cache itself may answer. */
+  async #asked(signal: AbortSignal | undefined): Promise<CachedPod[] | undefined> {
+    await this.#ready(signal);
+    const waitMs = FRESH_WAIT_MS + this.#cache.size * FRESH_WAIT_MS_PER_POD;
+    if (this.live && (await this.#fresh(() => this.#awaited.size === 0, waitMs, signal))) return undefined;
+    const { pods, version } = await this.#live.list(MANAGED_SELECTOR, signal);
+    // No later read may tell of an earlier state: neither of these Pods, nor of those that are not among them any more.
+    const uids = new Set(pods.map((pod) => pod.metadata?.uid));
+    for (const pod of pods) this.wrote(pod);
+    for (const { metadata = {} } of this.#cache.all())
+      if (!uids.has(metadata.uid) && compareVersions(metadata.resourceVersion ?? "", version) <= 0)
+        this.#gone(metadata.name, metadata.uid);
+    // The cache may have come to know more meanwhile.
+    if (this.live && this.#awaited.size === 0 && compareVersions(this.#cache.version, version) >= 0) return undefined;
+    return pods.filter(isManaged).map(lean);
+  }
+
+  /** The API's own answer, unless the cache has come to know more meanwhile. */
+  async #ask(workloadId: string, name: string, signal: AbortSignal | undefined): Promise<CachedPod | undefined> {
+    const before = this.#cache.get(name)?.metadata?.uid;
+    const pod = await this.#live.pod(name, signal);
+    if (before !== pod?.metadata?.uid) this.#gone(name, before);
+    if (pod === undefined) return undefined;
+    this.wrote(pod); // no later read may tell of an earlier state
+    const known = this.#known(name);
+    const newest = known !== undefined && compareVersions(versionOf(known), versionOf(pod)) > 0 ? known : pod;
+    return isManaged(newest) && workloadIdOf(newest) === workloadId ? lean(newest) : undefined;
+  }
+
+  #gone(name = "", uid: string | undefined): void {
+    if (uid === undefined || this.#cache.get(name)?.metadata?.uid !== uid) return;
+    this.#goneUids.add(uid);
+    this.#waiters.wake();
+  }
+
+  #visible(pods: CachedPod[]): CachedPod[] {
+    return this.#goneUids.size === 0 ? pods : pods.filter(({ metadata }) => !this.#goneUids.has(metadata?.uid ?? ""));
+  }
+
+  /** What the cache has of this name, but for a Pod that the API told is gone. */
+  #known(name: string): CachedPod | undefined {
+    const pod = this.#cache.get(name);
+    return pod === undefined || this.#goneUids.has(pod.metadata?.uid ?? "") ? undefined : pod;
+  }
+
+  async #ready(signal: AbortSignal | undefined): Promise<void> {
+    const waitMs = this.#tuning.syncWaitMs ?? SYNC_WAIT_MS;
+    if (!(await this.#waiters.within(() => this.#synced, waitMs, signal))) throw unreachable();
+  }
+
+  async #fresh(isFresh: () => boolean, waitMs: number, signal: AbortSignal | undefined): Promise<boolean> {
+    if (isFresh()) return true;
+    this.stats.freshnessWaits++;
+    return this.#waiters.within(isFresh, this.#tuning.freshWaitMs ?? waitMs, signal);
+  }
+
+  #await(name: string, version: string): void {
+    const awaited = this.#awaited.get(name);
+    if (awaited !== undefined && compareVersions(awaited, version) >= 0) return;
+    if (compareVersions(version, this.#cache.version) > 0) this.#awaited.set(name, version);
+  }
+
+  #listed(pods: readonly Pod[], version: string): void {
+    const changes = this.#cache.replace(pods, version);
+    // The list contains what was written before it began, even where a restored etcd counts from lower versions now.
+    for (const [name, awaited] of this.#awaitedBeforeList)
+      if (this.#awaited.get(name) === awaited) this.#awaited.delete(name);
+    if (!this.#synced) {
+      this.#synced = true;
+      this.#log.info({ pods: this.#cache.size, ms: Math.round(performance.now() - this.#startedAt) }, "cache synced");
+    }
+    this.#tell(changes);
+    this.#reached(version);
+  }
+
+  #tell(changes: readonly Change[]): void {
+    for (const change of changes) {
+      this.stats.lastEventAt = performance.now();
+      if (change.type === "deleted") this.#goneUids.delete(change.pod.metadata?.uid ?? "");
+      for (const listener of [...this.#listeners]) this.#call(listener, change);
+    }
+  }
+
+  #call(listener: (change: Change) => void, change: Change): void {
+    try {
+      listener(change);
+    } catch (error) {
+      this.#log.error({ error }, "a listener of Pod changes failed");
+    }
+  }
+
+  #reached(version: string): void {
+    for (const [name, awaited] of this.#awaited) if (compareVersions(awaited, version) <= 0) this.#awaited.delete(name);
+    if (compareVersions(version, this.#cache.version) > 0) this.#cache.version = version;
+    this.#proven();
+  }
+
+  #proven(): void {
+    this.#provenAt = performance.now();
+    this.#waiters.wake();
+  }
+
+  #failed(error: unknown, cause: string): void {
+    this.stats.failures.set(cause, (this.stats.failures.get(cause) ?? 0) + 1);
+    const now = performance.now();
+    if (now - this.#loggedAt < LOG_MS) return;
+    this.#loggedAt = now;
+    this.#log.warn({ cause, error }, "watch failed");
+  }
+}
+
+const versionOf = (pod: Pod): string => pod.metadata?.resourceVersion ?? "";

@@ -1,0 +1,77 @@
+import { readFileSync } from "node:fs";
+import { type Access, clusterAccess } from "../../src/kube/access.ts";
+import { Kube } from "../../src/kube/client.ts";
+import { createLog } from "../../src/log.ts";
+import { startCluster } from "./cluster/server.ts";
+
+/** One request that reached the embedded cluster, in order of arrival. */
+export interface ApiRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly query: string;
+  readonly status: number;
+}
+
+/** The Kubernetes behind the runner under test. */
+export interface Backend extends AsyncDisposable {
+  readonly kind: "embedded" | "real";
+  /** What the runner may do. On a real cluster with E2E_IN_CLUSTER=1 just what its ServiceAccount may. */
+  readonly access: Access;
+  readonly namespace: string;
+  /** Everything, in the workload namespace: to make foreign objects and to look at what the runner made. */
+  readonly admin: Kube;
+  /** One bare request with the admin's rights, for what is not namespaced; the parsed answer. */
+  ask(method: string, path: string, body?: object): Promise<unknown>;
+}
+
+/**
+ * The one switch between the embedded cluster and a real one: E2E_KUBECONFIG names the real cluster's admin access,
+ * E2E_NAMESPACE its workload namespace (default agyn); E2E_IN_CLUSTER=1 gives the runner the access that a Pod's
+ * environment gives (KUBERNETES_SERVICE_HOST and the mounted ServiceAccount) in place of the admin's.
+ */
+export async function startBackend(env: Record<string, string | undefined> = process.env): Promise<Backend> {
+  const kubeconfig = env["E2E_KUBECONFIG"];
+  return kubeconfig === undefined || kubeconfig === "" ? embedded() : real(kubeconfig, env);
+}
+
+async function embedded(): Promise<Backend> {
+  const cluster = await startCluster();
+  const access: Access = {
+    server: new URL(cluster.url),
+    source: "embedded cluster",
+    namespace: cluster.namespace,
+    credentials: async () => ({ headers: { authorization: `Bearer ${cluster.token}` }, tls: { ca: cluster.caPem } }),
+  };
+  return { kind: "embedded", access, ...adminOf(access, cluster.namespace), [Symbol.asyncDispose]: () => cluster[Symbol.asyncDispose]() };
+}
+
+function real(kubeconfig: string, env: Record<string, string | undefined>): Backend {
+  readFileSync(kubeconfig); // a wrong path fails here, with the path in the message, and not as a test on another cluster
+  const admin = clusterAccess({ KUBECONFIG: kubeconfig });
+  const access = env["E2E_IN_CLUSTER"] === "1" ? clusterAccess(env) : admin;
+  return {
+    kind: "real",
+    access,
+    ...adminOf(admin, env["E2E_NAMESPACE"] ?? "agyn"),
+    [Symbol.asyncDispose]: async () => {}, // not ours to end
+  };
+}
+
+function adminOf(access: Access, namespace: string): Pick<Backend, "admin" | "ask" | "namespace"> {
+  return {
+    namespace,
+    admin: new Kube({ access, namespace, log: createLog({ level: "error" }) }),
+    async ask(method, path, body) {
+      const { headers, tls } = await access.credentials();
+      const contentType = method === "PATCH" ? "application/merge-patch+json" : "application/json";
+      const response = await fetch(new URL(path, access.server), {
+        method,
+        headers: { ...headers, "content-type": contentType },
+        tls,
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+      if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`);
+      return response.json();
+    },
+  };
+}

@@ -1,0 +1,63 @@
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import type { Access } from "../../src/kube/access.ts";
+
+/**
+ * A wire between the runner and the API server that can be cut: bytes pass as they are (TLS included), so everything
+ * works over it, exec's WebSocket too.
+ */
+export class Link implements AsyncDisposable {
+  readonly #server;
+  readonly #sockets = new Set<Socket>();
+  #down = false;
+
+  private constructor(to: URL) {
+    this.#server = createServer((near) => {
+      if (this.#down) return near.destroy();
+      const far = connect(Number(to.port || 443), to.hostname);
+      for (const [socket, other] of [[near, far], [far, near]] as const) {
+        this.#sockets.add(socket);
+        socket.on("error", () => other.destroy()); // a cut is what this class is for
+        socket.on("close", () => {
+          this.#sockets.delete(socket);
+          other.destroy();
+        });
+        socket.pipe(other);
+      }
+      return near;
+    });
+  }
+
+  static async to(server: URL): Promise<Link> {
+    const link = new Link(server);
+    await new Promise<void>((done) => link.#server.listen(0, "127.0.0.1", done));
+    return link;
+  }
+
+  /** The same access, over this link. */
+  access(over: Access): Access {
+    const server = new URL(over.server);
+    server.hostname = "127.0.0.1";
+    server.port = String((this.#server.address() as AddressInfo).port); // listening on TCP, so neither string nor null
+    return { ...over, server, credentials: (options) => over.credentials(options) };
+  }
+
+  /** Resets every connection there is; new ones may be made. */
+  cut(): void {
+    for (const socket of this.#sockets) socket.resetAndDestroy();
+  }
+
+  /** Resets every connection, and refuses new ones until up(). */
+  down(): void {
+    this.#down = true;
+    this.cut();
+  }
+
+  up(): void {
+    this.#down = false;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.cut();
+    await new Promise((done) => this.#server.close(done));
+  }
+}
