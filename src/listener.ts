@@ -29,8 +29,10 @@ const TCP_KEEP_ALIVE_MS = 60_000;
 /** In MB. With the default of 10 parallel replies on one connection are lost (Bun 1.4.5: 8 of 60 of 200 KiB each). */
 const SESSION_MEMORY = 1000;
 
-/** See `dismiss`; about what a client sends before it can notice the answer. */
+/** How much of a request is thrown away after its answer; about what a client sends before it can notice. */
 const DISMISSED_BYTES = 1024 * 1024;
+/** How long a client may keep its side of an answered stream open when the server closes. */
+const PARTING_MS = 250;
 
 interface Connection {
   protocol: "unknown" | "http1" | "http2";
@@ -44,6 +46,8 @@ export class Listener {
   readonly #idleMs: number;
   readonly #connections = new Map<Socket, Connection>();
   readonly #sessions = new Set<ServerHttp2Session>();
+  /** HTTP/2 streams that are answered and whose requests go on. */
+  readonly #answered = new Set<ServerHttp2Stream>();
   readonly #server = createServer(
     { noDelay: true, keepAlive: true, keepAliveInitialDelay: TCP_KEEP_ALIVE_MS },
     (socket) => this.#accept(socket),
@@ -62,7 +66,7 @@ export class Listener {
       handle(request, response);
     });
     this.#http2 = createHttp2Server({ maxSessionMemory: SESSION_MEMORY }, (request, response) => {
-      request.stream.once("finish", () => dismiss(request.stream));
+      request.stream.once("finish", () => this.#dismiss(request.stream));
       handle(request, response);
     });
     this.#http2.on("session", (session) => this.#trackSession(session));
@@ -101,6 +105,7 @@ export class Listener {
     this.#draining = true;
     this.#server.close();
     for (const session of this.#sessions) session.close(); // GOAWAY now; closes after its last stream
+    for (const stream of this.#answered) cutRequest(stream);
     for (const [socket, { protocol, requests }] of this.#connections) {
       if (protocol !== "http2" && requests === 0) socket.destroy();
     }
@@ -124,6 +129,10 @@ export class Listener {
       this.#connections.delete(socket);
       this.#settle();
     });
+    if (this.#draining) {
+      socket.destroy(); // it came as the door closed
+      return;
+    }
     socket.setTimeout(this.#idleMs);
     this.#peek(socket, connection);
   }
@@ -168,6 +177,25 @@ export class Listener {
     });
   }
 
+  /**
+   * For a stream that is answered while its request goes on. Its client waits for room to send the rest, some for ever:
+   * so that is taken in and thrown away, until it is too much or the server closes. Not cut at once, as clients on Bun
+   * 1.4.5 then lose what they have not read of the answer.
+   */
+  #dismiss(stream: ServerHttp2Stream): void {
+    if (stream.readableEnded) return;
+    this.#answered.add(stream);
+    stream.once("close", () => this.#answered.delete(stream));
+    stream.removeAllListeners("data"); // those of the request, which pause the stream
+    let bytes = 0;
+    stream.on("data", (chunk: Buffer) => {
+      bytes += chunk.length;
+      if (bytes > DISMISSED_BYTES) cutRequest(stream);
+    });
+    stream.resume();
+    if (this.#draining) setTimeout(cutRequest, PARTING_MS, stream).unref();
+  }
+
   #settle(): void {
     if (this.#draining && this.#connections.size === 0) this.#closed.resolve();
   }
@@ -177,20 +205,8 @@ export class Listener {
   }
 }
 
-/**
- * For a stream that was answered before its request was over. Its client waits for room to send the rest, some for ever,
- * so that is taken in and thrown away; a client that has much more is told to stop (RFC 9113 section 8.1). Not at once:
- * clients on Bun 1.4.5 lose what they have not read of the answer when they are told.
- */
-function dismiss(stream: ServerHttp2Stream): void {
-  stream.removeAllListeners("data"); // the request's own, which pauses the stream
-  let dismissed = 0;
-  stream.on("data", (chunk: Buffer) => {
-    dismissed += chunk.length;
-    if (dismissed > DISMISSED_BYTES) stream.close(constants.NGHTTP2_NO_ERROR);
-  });
-  stream.resume();
-}
+/** Asks the client not to send the rest of a request that is answered (RFC 9113 section 8.1). */
+const cutRequest = (stream: ServerHttp2Stream): void => stream.close(constants.NGHTTP2_NO_ERROR);
 
 /** Throws when `address` has no port, or one that is not a port number. */
 function hostAndPort(address: string): { host?: string; port: number } {

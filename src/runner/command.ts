@@ -107,7 +107,15 @@ export function commandOf(start: ExecStartRequest): {
   const withEnv = env.length > 0 ? ["env", "--", ...env] : [];
   return {
     marked: (executionId) => {
-      const run = (directory: string, command: string[]) => ["/bin/sh", "-c", RUN_SCRIPT, "sh", executionId, directory, ...command];
+      const run = (directory: string, command: string[]) => [
+        "/bin/sh",
+        "-c",
+        RUN_SCRIPT,
+        "sh",
+        executionId,
+        directory,
+        ...command,
+      ];
       const command = run(workdir, inner);
       return env.length === 0 ? command : run("", [...withEnv, ...command]);
     },

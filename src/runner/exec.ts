@@ -94,7 +94,12 @@ class Session {
       idleTimeoutMs: Number(options?.idleTimeoutMs ?? 0n),
       killOnTimeout: options?.killOnTimeout ?? false,
     });
-    yield { event: { case: "started", value: { executionId: execution.id, startedAt: timestampFromDate(execution.startedAt) } } };
+    yield {
+      event: {
+        case: "started",
+        value: { executionId: execution.id, startedAt: timestampFromDate(execution.startedAt) },
+      },
+    };
     using connection = new Connection(
       this.#parts.kube,
       this.#target,
@@ -118,7 +123,11 @@ class Session {
   }
 
   /** Output and notices as they come; returns the exit code, or undefined when there is none. */
-  async *#events(connection: Connection, execution: Execution, output: Output): AsyncGenerator<Event, number | undefined> {
+  async *#events(
+    connection: Connection,
+    execution: Execution,
+    output: Output,
+  ): AsyncGenerator<Event, number | undefined> {
     const run = connection.run();
     let next = run.next();
     try {
@@ -168,7 +177,6 @@ class Session {
    * ever. So the connection and the place in the table are given back here.
    */
   #endOnCut(execution: Execution, connection: Connection, caller: AbortSignal): void {
-    const cancel = () => execution.cut(new Cut(ExecExitReason.CANCELLED));
     execution.signal.addEventListener(
       "abort",
       () => {
@@ -178,13 +186,11 @@ class Session {
       { once: true },
     );
     const leave = () => {
-      cancel();
+      execution.cut(new Cut(ExecExitReason.CANCELLED));
       execution[Symbol.dispose]();
     };
     caller.addEventListener("abort", leave, { once: true, signal: execution.over });
-    this.#parts.stopping.addEventListener("abort", cancel, { once: true, signal: execution.over });
     if (caller.aborted) leave();
-    if (this.#parts.stopping.aborted) cancel();
   }
 
   /** True when every process of the execution is seen to be gone. A handshake under way must end first: it may start one. */
@@ -195,7 +201,12 @@ class Session {
       connection.close();
       if (started !== true || !connection.marked) return false;
       const { pod, container } = this.#target;
-      using channel = await this.#parts.kube.exec(pod, { container, command: killCommand(execution.id), stderr: true, signal });
+      using channel = await this.#parts.kube.exec(pod, {
+        container,
+        command: killCommand(execution.id),
+        stderr: true,
+        signal,
+      });
       for await (const _ of channel.output()); // it prints nothing that matters
       return (await channel.exitCode) === 0;
     } catch (error) {
@@ -339,9 +350,13 @@ async function findTarget(targetId: string, parts: Parts, signal: AbortSignal): 
   }
   const [main] = pod.spec?.containers ?? [];
   // The reference lets its gRPC error show here as text; clients may match on it (6.16.1).
-  if (main === undefined) throw new Refusal("exec_start_failed", "rpc error: code = Internal desc = pod_missing_containers");
-  if (container === undefined) return { pod, target: { pod: nameOf(pod), container: main.name, image: imageOf(pod, main) } };
-  const found = [...(pod.spec?.containers ?? []), ...(pod.spec?.initContainers ?? [])].find((each) => each.name === container);
+  if (main === undefined)
+    throw new Refusal("exec_start_failed", "rpc error: code = Internal desc = pod_missing_containers");
+  if (container === undefined)
+    return { pod, target: { pod: nameOf(pod), container: main.name, image: imageOf(pod, main) } };
+  const found = [...(pod.spec?.containers ?? []), ...(pod.spec?.initContainers ?? [])].find(
+    (each) => each.name === container,
+  );
   if (found === undefined || rest.length > 0)
     throw new Refusal("exec_start_failed", `container not found: ${[container, ...rest].join(":")}`);
   return { pod, target: { pod: nameOf(pod), container, image: imageOf(pod, found) } };
@@ -349,7 +364,8 @@ async function findTarget(targetId: string, parts: Parts, signal: AbortSignal): 
 
 /** The failed look-up in the plain words of Kubernetes, as clients of this event know them. */
 function startFailed(error: unknown, name: string): unknown {
-  if (error instanceof KubeError) return new Refusal("exec_start_failed", error.unreachable ? "cluster_unreachable" : error.message, error.retryable);
+  if (error instanceof KubeError)
+    return new Refusal("exec_start_failed", error.unreachable ? "cluster_unreachable" : error.message, error.retryable);
   if (!(error instanceof ConnectError)) return error;
   const absent = error.rawMessage.startsWith("resource not found: ");
   return absent

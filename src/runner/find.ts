@@ -1,4 +1,4 @@
-import { ConnectError } from "@connectrpc/connect";
+import type { ConnectError } from "@connectrpc/connect";
 import { invalid, notFound } from "../errors.ts";
 import { KubeError } from "../kube/error.ts";
 import type { Claim, Pod } from "../kube/types.ts";

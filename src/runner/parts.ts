@@ -12,6 +12,4 @@ export interface Parts {
   readonly executions: Executions;
   readonly settings: Omit<PlanSettings, "newWorkloadId" | "nonce">;
   readonly log: Log;
-  /** Aborts when the process must end the streams that are still open. */
-  readonly stopping: AbortSignal;
 }

@@ -38,7 +38,7 @@ export async function startWorkload(request: StartWorkloadRequest, parts: Parts,
   }
   return {
     id: plan.workloadId,
-    containers: { main: nameOf(plan.pod), sidecars: plan.sidecars },
+    containers: { main: nameOf(plan.pod), sidecars: [...plan.sidecars] },
     status: WorkloadStatus.STARTING,
   };
 }
@@ -102,7 +102,10 @@ class Start {
     const annotations = { [CREATED_FOR_ANNOTATION]: podUid };
     const { kube, log } = this.#parts;
     try {
-      const request = kube.claims.create({ ...claim, metadata: { ...claim.metadata, annotations } }, { signal: this.#deadline });
+      const request = kube.claims.create(
+        { ...claim, metadata: { ...claim.metadata, annotations } },
+        { signal: this.#deadline },
+      );
       const created = await this.#resolved(request, async (signal) => {
         const found = await ignoreNotFound(kube.claims.get(nameOf(claim), { signal }));
         return found?.metadata?.annotations?.[CREATED_FOR_ANNOTATION] === podUid ? found : undefined;

@@ -57,11 +57,14 @@ export async function discard(
 ): Promise<void> {
   for (const claim of claims) {
     const others = (await pods.withClaim(nameOf(claim), signal)).filter((other) => uidOf(other) !== uidOf(pod));
-    if (others.length > 0) log.info({ pvc: nameOf(claim), used_by: others.map(nameOf) }, "kept pvc of another workload");
+    if (others.length > 0)
+      log.info({ pvc: nameOf(claim), used_by: others.map(nameOf) }, "kept pvc of another workload");
     else await ignoreChanged(kube.claims.delete(nameOf(claim), { uid: uidOf(claim), signal }));
   }
   const preconditions = { uid: uidOf(pod), ...(resourceVersion === undefined ? {} : { resourceVersion }) };
-  const deleted = await ignoreChanged(kube.pods.delete(nameOf(pod), { ...preconditions, gracePeriodSeconds: 0, signal }));
+  const deleted = await ignoreChanged(
+    kube.pods.delete(nameOf(pod), { ...preconditions, gracePeriodSeconds: 0, signal }),
+  );
   if (deleted !== undefined) pods.wrote(deleted);
 }
 

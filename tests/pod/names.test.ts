@@ -55,7 +55,7 @@ describe("an annotation with names", () => {
   });
   test("that is missing names nothing", () => {
     expect(listAnnotation({}, "x")).toEqual([]);
-    expect(listAnnotation({ metadata: { annotations: {} } }, "toString")).toEqual([]);
+    expect(listAnnotation({ metadata: { annotations: {} } }, "x")).toEqual([]);
   });
 });
 

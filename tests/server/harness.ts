@@ -25,6 +25,8 @@ export interface TestServer extends AsyncDisposable {
   readonly baseUrl: string;
   /** Lines of the log so far. */
   readonly log: string[];
+  /** Names of the RPCs that came through, as an interceptor sees them. */
+  readonly calls: string[];
   /** Resolves with the next call of GetWorkloadLabels or StreamWorkloadLogs, which wait to be released. */
   held(): Promise<Held>;
 }
@@ -46,10 +48,17 @@ export async function startTestServer(options: { address?: string } = {}): Promi
     await promise;
   };
   const log: string[] = [];
+  const calls: string[] = [];
   const server = await startServer({
     address: options.address ?? "127.0.0.1:0",
     maxMessageBytes: LIMIT,
     log: createLog({ level: "debug", stream: { write: (line) => log.push(line) } }),
+    interceptors: [
+      (next) => (request) => {
+        calls.push(request.method.name);
+        return next(request);
+      },
+    ],
     routes: (router) =>
       router.service(RunnerService, {
         ready: () => ({ status: "ok" }),
@@ -81,6 +90,7 @@ export async function startTestServer(options: { address?: string } = {}): Promi
     port,
     baseUrl: `http://127.0.0.1:${port}`,
     log,
+    calls,
     held: () => {
       const held = waiting.shift();
       return held === undefined ? new Promise((resolve) => askers.push(resolve)) : Promise.resolve(held);

@@ -1,0 +1,56 @@
+import type { Config } from "./config.ts";
+import { RunnerService } from "./gen/agynio/api/runner/v1/runner_pb.ts";
+import type { Access } from "./kube/access.ts";
+import { Kube } from "./kube/client.ts";
+import type { Log } from "./log.ts";
+import { Executions } from "./runner/execution.ts";
+import { observe } from "./runner/observe.ts";
+import { runnerService } from "./runner/service.ts";
+import { sweepDeadStarts } from "./runner/sweep.ts";
+import { startServer } from "./server.ts";
+import { PodWatcher } from "./watcher.ts";
+
+export interface App extends AsyncDisposable {
+  readonly address: { readonly host: string; readonly port: number };
+  readonly watcher: PodWatcher;
+  /** Lets running calls end for up to `graceMs`, then ends them; resolves when nothing of the app runs any more. */
+  close(graceMs: number): Promise<void>;
+}
+
+/** Wires the parts and serves. Nothing waits for the cluster: reads do, until the first list is in (ruling 5). */
+export async function startApp({ config, access, log }: { config: Config; access: Access; log: Log }): Promise<App> {
+  const caller = (name: string) => log.child({ caller: name });
+  const kube = new Kube({ access, namespace: config.namespace, log: caller("kube") });
+  const watcher = new PodWatcher({ kube, log: caller("watcher") });
+  const runnerLog = caller("runner");
+  const settings = {
+    namespace: config.namespace,
+    storageSize: config.storageSize,
+    dockerImages: config.dockerImages,
+    runtimeDefaultSeccomp: config.runtimeDefaultSeccomp,
+    ...(config.storageClass === undefined ? {} : { storageClass: config.storageClass }),
+    ...(config.docker === undefined ? {} : { docker: config.docker }),
+    ...(config.allowedLinuxCapabilities === undefined
+      ? {}
+      : { allowedLinuxCapabilities: config.allowedLinuxCapabilities }),
+  };
+  const parts = { kube, pods: watcher, executions: new Executions(), settings, log: runnerLog };
+  const server = await startServer({
+    address: config.grpcAddress,
+    routes: (router) => router.service(RunnerService, runnerService(parts)),
+    log: caller("server"),
+    maxMessageBytes: config.maxMessageBytes,
+    interceptors: [observe(runnerLog)],
+  });
+  const over = new AbortController();
+  const background = [watcher.run(over.signal), sweepDeadStarts(parts, over.signal)];
+  const { host, port } = server.address;
+  caller("server").info({ listener: "tcp", addr: `${host}:${port}` }, "gRPC server starting");
+
+  const close = async (graceMs: number): Promise<void> => {
+    await server.close(graceMs);
+    over.abort(new Error("the runner has ended"));
+    await Promise.all(background);
+  };
+  return { address: server.address, watcher, close, [Symbol.asyncDispose]: () => close(0) };
+}

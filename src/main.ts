@@ -1,0 +1,46 @@
+import { startApp } from "./app.ts";
+import { loadConfig } from "./config.ts";
+import { type Access, clusterAccess } from "./kube/access.ts";
+import { createLog, errorText } from "./log.ts";
+
+/** Below the 30 s that Kubernetes gives a Pod by default before it kills (process.md 3.5). */
+const SHUTDOWN_GRACE_MS = 20_000;
+
+/** `step: cause`, as operators know the last line of a process that could not start (process.md 3.1). */
+function during<T>(step: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw new Error(`${step}: ${errorText(error)}`);
+  }
+}
+
+async function main(): Promise<void> {
+  const stopping = Promise.withResolvers<void>();
+  for (const signal of ["SIGINT", "SIGTERM"] as const)
+    process.on(signal, () => {
+      stopping.resolve();
+      process.on(signal, () => process.exit(1)); // a second one ends at once
+    });
+  const config = during("load config", () => loadConfig(process.env));
+  const log = createLog({ level: config.logLevel });
+  const access: Access = during("init kube client", () => clusterAccess(process.env));
+  log.info(
+    { caller: "main", source: access.source, server: access.server.origin, namespace: config.namespace },
+    "cluster access",
+  );
+  const app = await startApp({ config, access, log }).catch((error: unknown) => {
+    throw new Error(`listen on ${config.grpcAddress}: ${errorText(error)}`);
+  });
+  await stopping.promise;
+  log.info({ caller: "main" }, "shutting down");
+  await app.close(SHUTDOWN_GRACE_MS);
+}
+
+main().then(
+  () => process.exit(0),
+  (error: unknown) => {
+    console.error(`k8s-runner failed: ${errorText(error)}`);
+    process.exit(1);
+  },
+);

@@ -1,0 +1,329 @@
+import { expect, test } from "bun:test";
+import type { ExecChannel } from "../../src/kube/channel.ts";
+import type { Kube } from "../../src/kube/client.ts";
+import { execServer, type ServerEnd } from "./exec-server.ts";
+import { failureOf, statusObject } from "./server.ts";
+
+const SUCCESS = { status: "Success" };
+const MEBIBYTE = 1024 * 1024;
+
+const failed = (code: unknown) => ({
+  status: "Failure",
+  reason: "NonZeroExitCode",
+  message: "command terminated with non-zero exit code",
+  details: { causes: [{ reason: "ExitCode", message: String(code) }] },
+});
+
+interface ExecOptions {
+  command?: string[];
+  stdin?: boolean;
+  tty?: boolean;
+  stderr?: boolean;
+  signal?: AbortSignal;
+}
+
+const exec = (kube: Kube, options: ExecOptions = {}): Promise<ExecChannel> =>
+  kube.exec("p", { container: "c", command: ["true"], signal: new AbortController().signal, ...options });
+
+async function textOf(channel: ExecChannel): Promise<string> {
+  let text = "";
+  for await (const { stream, data } of channel.output()) text += `${stream}:${Buffer.from(data).toString()};`;
+  return text;
+}
+
+/** The server's end of the next channel. */
+function oneEnd() {
+  const { promise, resolve } = Promise.withResolvers<ServerEnd>();
+  return { end: promise, serve: resolve };
+}
+
+test("the command and what is attached are in the URL, each as it is", async () => {
+  await using server = await execServer((end) => end.finish(SUCCESS));
+  const kube = server.kube();
+  const command = ["sh", "-c", "echo $A && b=1&command=x ä\n", ""];
+  await (await exec(kube, { command, stdin: true })).exitCode;
+  await (await exec(kube, { stdin: true, tty: true })).exitCode;
+  await (await exec(kube, { stderr: false })).exitCode;
+  const [first, second, third] = server.handshakes;
+  expect(first?.url.pathname).toBe("/api/v1/namespaces/work/pods/p/exec");
+  expect(first?.url.searchParams.getAll("command")).toEqual(command);
+  expect(first?.headers).toMatchObject({
+    authorization: "Bearer token-0",
+    "sec-websocket-protocol": "v5.channel.k8s.io",
+  });
+  const attached = (url: URL | undefined) =>
+    ["container", "stdin", "stdout", "stderr", "tty"].map((name) => url?.searchParams.get(name));
+  expect(attached(first?.url)).toEqual(["c", "true", "true", "true", null]);
+  expect(attached(second?.url)).toEqual(["c", "true", "true", null, "true"]);
+  expect(attached(third?.url)).toEqual(["c", null, "true", null, null]);
+});
+
+test("output arrives in order and whole, and the exit code after it", async () => {
+  await using server = await execServer(async (end) => {
+    await end.send(1, "");
+    await end.send(1, "a");
+    await end.send(2, "b");
+    await end.send(1, "c");
+    await end.status(failed(42));
+    await end.send(1, "after the status");
+    await end.finish(SUCCESS); // only the first status counts
+  });
+  using channel = await exec(server.kube());
+  expect(await textOf(channel)).toBe("stdout:a;stderr:b;stdout:c;stdout:after the status;");
+  expect(await channel.exitCode).toBe(42);
+});
+
+test("the status frame decides the outcome", async () => {
+  const missing = statusObject(500, "InternalError", ' exec: "x": executable file not found in $PATH ');
+  const statuses = [
+    SUCCESS,
+    failed(1),
+    failed(255),
+    missing,
+    failed(0),
+    failed(256),
+    failed("x"),
+    {},
+    { status: "Else" },
+  ];
+  let next = 0;
+  await using server = await execServer((end) => end.finish(statuses[next++] ?? {}));
+  const kube = server.kube();
+  const outcomes: unknown[] = [];
+  for (const _ of statuses) {
+    using channel = await exec(kube);
+    await textOf(channel);
+    outcomes.push(await channel.exitCode.catch((error) => [error.status, error.reason, error.message]));
+  }
+  expect(outcomes).toEqual([
+    0,
+    1,
+    255,
+    [500, "InternalError", 'exec: "x": executable file not found in $PATH'],
+    ...Array(3).fill([500, "", "the exec status names no exit code"]),
+    ...Array(2).fill([500, "", "the exec status could not be read"]),
+  ]);
+});
+
+test("a connection that ends without a status is lost, however it ends, after all output", async () => {
+  const endings: ((end: ServerEnd) => void)[] = [
+    ({ socket }) => socket.end(),
+    ({ socket }) => socket.resetAndDestroy(),
+  ];
+  for (const ending of endings) {
+    const { end, serve } = oneEnd();
+    await using server = await execServer(serve);
+    using channel = await exec(server.kube());
+    const output = channel.output()[Symbol.asyncIterator]();
+    const there = await end;
+    await there.send(1, "a");
+    expect((await output.next()).value?.data.length).toBe(1);
+    ending(there);
+    expect((await output.next()).done).toBe(true);
+    expect(await failureOf(channel.exitCode)).toMatchObject({ name: "KubeError", status: 0, reason: "" });
+    expect(await failureOf(channel.write(new Uint8Array(1)))).toMatchObject({ status: 0 });
+  }
+});
+
+test("stdin, its end and the size of the terminal travel on their channels", async () => {
+  const { end, serve } = oneEnd();
+  await using server = await execServer(serve);
+  using channel = await exec(server.kube(), { stdin: true, tty: true });
+  const there = await end;
+  channel.resize(70_000, 24);
+  const bytes = new Uint8Array(100_000).map((_, index) => index % 251);
+  await channel.write(bytes);
+  channel.end();
+  channel.end();
+  await there.until(() => there.received.some(([first]) => first === 255));
+  expect(Buffer.from(there.received[0] ?? []).toString()).toBe('\u0004{"Width":4464,"Height":24}');
+  expect(there.stdin.equals(bytes)).toBe(true);
+  expect(Math.max(...there.received.map(({ length }) => length))).toBeLessThanOrEqual(32 * 1024 + 1);
+  expect(there.received.filter(([first]) => first === 255)).toEqual([Buffer.of(255, 0)]);
+  expect(await failureOf(channel.write(bytes))).toMatchObject({ status: 0, message: "stdin is closed" });
+});
+
+test("a writer waits while the server does not read, and loses nothing", async () => {
+  const { end, serve } = oneEnd();
+  await using server = await execServer(serve);
+  using channel = await exec(server.kube(), { stdin: true });
+  const there = await end;
+  there.socket.pause();
+  const total = 32 * MEBIBYTE;
+  let written = 0;
+  const writing = (async () => {
+    for (; written < total; written += MEBIBYTE) await channel.write(new Uint8Array(MEBIBYTE).fill(written / MEBIBYTE));
+  })();
+  await standsStill(() => written);
+  expect(written).toBeLessThan(total / 2);
+  there.socket.resume();
+  await writing;
+  await there.until(() => there.received.length === total / (32 * 1024));
+  expect(there.stdin.every((byte, index) => byte === Math.floor(index / MEBIBYTE))).toBe(true);
+});
+
+test("a reader that takes nothing stops the sender, and then gets everything", async () => {
+  const total = 64 * MEBIBYTE;
+  const chunk = new Uint8Array(64 * 1024).fill(120);
+  let sent = 0;
+  await using server = await execServer(async (end) => {
+    for (; sent < total; sent += chunk.length) await end.send(1, chunk);
+    await end.finish(SUCCESS);
+  });
+  using channel = await exec(server.kube());
+  await standsStill(() => sent);
+  expect(sent).toBeLessThan(total / 2);
+  let read = 0;
+  for await (const { data } of channel.output()) read += data.length;
+  expect(read).toBe(total);
+  expect(await channel.exitCode).toBe(0);
+});
+
+test("pings are sent, and a server that answers none is lost", async () => {
+  const { end, serve } = oneEnd();
+  await using server = await execServer(serve);
+  using channel = await exec(server.kube({ timing: { pingMs: 5, silenceMs: 60 } }));
+  const there = await end;
+  await there.until(() => there.pings >= 20); // longer than the silence that is borne
+  there.answering = false;
+  const lost = "exec connection lost: no answer for 60 ms";
+  expect(await failureOf(channel.exitCode)).toMatchObject({ status: 0, message: lost });
+  expect(await textOf(channel)).toBe("");
+  await there.closed;
+});
+
+test("a slow reader is not taken for a dead server", async () => {
+  await using server = await execServer(async (end) => {
+    end.answering = false; // no pong would be seen anyway while the client does not listen
+    await end.send(1, new Uint8Array(MEBIBYTE));
+    await end.until(() => end.pings >= 40);
+    await end.finish(SUCCESS);
+  });
+  using channel = await exec(server.kube({ timing: { pingMs: 5, silenceMs: 60 } }));
+  const output = channel.output()[Symbol.asyncIterator]();
+  await standsStill(() => process.hrtime()[0], 250);
+  let read = 0;
+  for (let next = await output.next(); !next.done; next = await output.next()) read += next.value.data.length;
+  expect([read, await channel.exitCode]).toEqual([MEBIBYTE, 0]);
+});
+
+test("a process that does not read much stdin silences the server; the connection lives while the API is there", async () => {
+  const { end, serve } = oneEnd();
+  await using server = await execServer(serve);
+  using channel = await exec(server.kube({ timing: { pingMs: 5, silenceMs: 20 } }), { stdin: true });
+  const there = await end;
+  there.answering = false;
+  await channel.write(new Uint8Array(100_000));
+  const asked = () => server.plain.filter(({ pathname }) => pathname === "/version").length;
+  await there.until(() => asked() >= 2);
+  await there.finish(SUCCESS);
+  await textOf(channel);
+  expect(await channel.exitCode).toBe(0);
+});
+
+test("close drops the connection, also of a paused channel", async () => {
+  const { end, serve } = oneEnd();
+  await using server = await execServer(serve);
+  const channel = await exec(server.kube());
+  const there = await end;
+  void there.send(1, new Uint8Array(8 * MEBIBYTE));
+  await channel.output()[Symbol.asyncIterator]().next();
+  channel.close();
+  await there.closed;
+  expect(await textOf(channel)).toBe("");
+  expect(await failureOf(channel.exitCode)).toMatchObject({
+    status: 0,
+    message: "the exec connection was closed by us",
+  });
+});
+
+test("the signal ends a channel, and a handshake, with its reason", async () => {
+  const { end, serve } = oneEnd();
+  await using server = await execServer(serve);
+  const controller = new AbortController();
+  const channel = await exec(server.kube(), { signal: controller.signal, stdin: true });
+  const reason = new Error("enough");
+  controller.abort(reason);
+  expect(await textOf(channel)).toBe("");
+  expect(await failureOf(channel.exitCode)).toBe(reason);
+  await (await end).closed;
+  expect(await failureOf(exec(server.kube(), { signal: controller.signal }))).toBe(reason);
+  expect(server.handshakes.length).toBe(1);
+});
+
+test("a refused handshake tells the Status, learned without the command", async () => {
+  const refusals = new Map([
+    ["gone", { status: 404, body: statusObject(404, "NotFound", 'pods "p" not found') }],
+    ["mine", { status: 403, body: statusObject(403, "Forbidden", "no right") }],
+    ["odd", { status: 500, body: { no: "status" } }],
+  ]);
+  let current = "";
+  await using server = await execServer(
+    () => undefined,
+    () => refusals.get(current) ?? null,
+  );
+  const outcomes: unknown[] = [];
+  for (current of refusals.keys()) {
+    const error = await failureOf(exec(server.kube(), { command: ["secret"] }));
+    outcomes.push(
+      error instanceof Error && "status" in error && "reason" in error && [error.status, error.reason, error.message],
+    );
+  }
+  expect(outcomes).toEqual([
+    [404, "NotFound", 'pods "p" not found'],
+    [403, "Forbidden", "no right"],
+    [500, "", "the Kubernetes API answered HTTP 500 without a Status"],
+  ]);
+  expect(server.handshakes.length).toBe(3);
+  expect(server.plain.every(({ search }) => !search.includes("command"))).toBe(true);
+});
+
+test("a refusal that cannot be explained names the HTTP status, and never the command", async () => {
+  await using server = await execServer(
+    () => undefined,
+    (request) => (request.headers.upgrade === undefined ? null : { status: 500, body: {} }),
+  );
+  const error = await failureOf(exec(server.kube(), { command: ["secret"] }));
+  expect(error).toMatchObject({ status: 500, message: "the Kubernetes API refused exec with HTTP 500" });
+  expect(Bun.inspect(error)).not.toContain("secret");
+});
+
+test("after a 401 the handshake is made once more with new credentials", async () => {
+  await using server = await execServer(
+    (end) => end.finish(SUCCESS),
+    ({ headers }) =>
+      headers.authorization === "Bearer token-1"
+        ? null
+        : { status: 401, body: statusObject(401, "Unauthorized", "Unauthorized") },
+  );
+  using channel = await exec(server.kube());
+  expect(await channel.exitCode).toBe(0);
+  expect(server.handshakes.length).toBe(2);
+});
+
+test("a handshake whose connection is lost is not made again: the command may have started", async () => {
+  await using server = await execServer(
+    () => undefined,
+    (request) => {
+      request.socket.resetAndDestroy();
+      return { status: 0, body: {} };
+    },
+  );
+  const error = await failureOf(exec(server.kube(), { command: ["secret"] }));
+  expect(error).toMatchObject({ name: "KubeError", status: 0, unreachable: true });
+  expect(Bun.inspect(error)).not.toContain("secret");
+  expect([server.handshakes.length, server.plain.length]).toEqual([1, 0]);
+});
+
+test("a server that does not speak the protocol is refused", async () => {
+  await using server = await execServer(() => undefined, undefined, "v4.channel.k8s.io");
+  expect(await failureOf(exec(server.kube()))).toMatchObject({ name: "KubeError" });
+});
+
+/** Resolves when the value did not change for `ms`. */
+async function standsStill(value: () => number, ms = 100): Promise<void> {
+  for (let before = Number.NaN; before !== value(); ) {
+    before = value();
+    await new Promise((resolve) => setTimeout(resolve, ms));
+  }
+}
