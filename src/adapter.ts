@@ -9,6 +9,11 @@ import type { HttpHandler, HttpRequest, HttpResponse } from "./listener.ts";
 import type { Log } from "./log.ts";
 import { refuse } from "./refusal.ts";
 
+/** Longest time that a timer can count, in milliseconds; some 24 days. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+/** Characters of an unknown path that are worth a line of the log. */
+const MAX_LOGGED_PATH = 200;
+
 export interface AdapterOptions {
   readonly routes: (router: ConnectRouter) => void;
   readonly log: Log;
@@ -42,24 +47,38 @@ export function rpcHandler(options: AdapterOptions): HttpHandler {
     const path = request.url?.split("?", 1)[0] ?? "";
     const handler = handlers.get(path);
     const reason = closed() ?? (handler === undefined ? unimplemented(path, services) : unsupported(handler, request));
-    if (reason !== undefined) refuse(reason, request, response);
-    else if (handler !== undefined) serve(handler, request, response, log);
+    const rpc = path.slice(0, MAX_LOGGED_PATH);
+    try {
+      if (reason !== undefined) {
+        log.debug({ rpc, error: reason }, "call refused");
+        refuse(reason, request, response);
+      } else if (handler !== undefined) {
+        serve(handler, request, response).catch((error: unknown) => {
+          log.debug({ rpc, error }, "response failed");
+          response.destroy(); // half of an answer must not look like a whole one
+        });
+      }
+    } catch (error) {
+      log.debug({ rpc, error }, "request refused");
+      if (!response.headersSent) response.statusCode = 400;
+      response.end();
+    }
   };
 }
 
-function serve(handler: UniversalHandler, request: HttpRequest, response: HttpResponse, log: Log): void {
-  const fail = (status: number, error: unknown): void => {
-    log.debug({ error, rpc: handler.requestPath }, "response failed");
-    if (!response.headersSent) response.statusCode = status;
-    response.end();
-  };
-  try {
-    const universal = universalRequestFromNodeRequest(request, response, undefined, undefined);
-    handler(universal)
-      .then((answer) => universalResponseToNodeResponse(answer, response))
-      .catch((error: unknown) => fail(500, error));
-  } catch (error) {
-    fail(400, error); // no authority, or one that makes no URL
+/** Throws at once for a request that no URL can be made of: without an authority, or with an odd one. */
+function serve(handler: UniversalHandler, request: HttpRequest, response: HttpResponse): Promise<void> {
+  const universal = universalRequestFromNodeRequest(request, response, undefined, undefined);
+  dropEndlessTimeout(universal.header);
+  return handler(universal).then((answer) => universalResponseToNodeResponse(answer, response));
+}
+
+/** A caller's timeout beyond what a timer can count fires at once; nobody waits for so long, so it is none. */
+function dropEndlessTimeout(header: Headers): void {
+  if (Number(header.get("connect-timeout-ms")) > MAX_TIMER_MS) header.delete("connect-timeout-ms");
+  const [, count, unit] = /^(\d+)([HMS])$/.exec(header.get("grpc-timeout") ?? "") ?? [];
+  if (Number(count) * (unit === "H" ? 3_600_000 : unit === "M" ? 60_000 : 1000) > MAX_TIMER_MS) {
+    header.delete("grpc-timeout");
   }
 }
 

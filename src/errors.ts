@@ -40,6 +40,7 @@ export function fromKubeError(error: KubeError): ConnectError {
 export function toConnectError(error: unknown): ConnectError {
   if (error instanceof ConnectError) return error;
   if (error instanceof KubeError) return fromKubeError(error);
+  if (error instanceof DOMException && error.name === "TimeoutError") return unreachable(error); // a bound of our own
   return new ConnectError("internal error", Code.Internal, undefined, undefined, error);
 }
 

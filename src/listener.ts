@@ -48,10 +48,7 @@ export class Listener {
   readonly #sessions = new Set<ServerHttp2Session>();
   /** HTTP/2 streams that are answered and whose requests go on. */
   readonly #answered = new Set<ServerHttp2Stream>();
-  readonly #server = createServer(
-    { noDelay: true, keepAlive: true, keepAliveInitialDelay: TCP_KEEP_ALIVE_MS },
-    (socket) => this.#accept(socket),
-  );
+  readonly #server = createServer((socket) => this.#accept(socket));
   readonly #http1;
   readonly #http2;
   readonly #closed = Promise.withResolvers<void>();
@@ -133,6 +130,8 @@ export class Listener {
       socket.destroy(); // it came as the door closed
       return;
     }
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, TCP_KEEP_ALIVE_MS);
     socket.setTimeout(this.#idleMs);
     this.#peek(socket, connection);
   }

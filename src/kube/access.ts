@@ -36,8 +36,6 @@ const SERVICE_ACCOUNT_DIR = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /** Files are read again when what was read is older: the kubelet rotates tokens long before they expire. */
 const REREAD_MS = 5_000;
-/** Many requests can meet the same 401 at once: an exec plugin that was asked this recently is not asked again. */
-const EXEC_RENEW_MS = 1_000;
 
 /**
  * In-cluster (KUBERNETES_SERVICE_HOST and the service account's files), else the files of KUBECONFIG, else
@@ -90,7 +88,7 @@ function fromKubeconfig(files: readonly string[], origin: string): Access {
         // Tokens of exec plugins and files are remembered inside KubeConfig: only another one asks for them again.
         if (renew) config = loadKubeconfig(files);
         return credentialsOf(config);
-      }, EXEC_RENEW_MS),
+      }),
     };
   } catch (error) {
     throw new Error(`${source} cannot be used: ${error instanceof Error ? error.message : String(error)}`);
@@ -147,7 +145,7 @@ async function credentialsOf(config: KubeConfig): Promise<Credentials> {
 }
 
 /** `load`, at most once every few seconds and never twice at once; an old answer stands in when a new one cannot be had. */
-function remembered(load: (renew: boolean) => Promise<Credentials>, renewMs = 0): Access["credentials"] {
+function remembered(load: (renew: boolean) => Promise<Credentials>): Access["credentials"] {
   let known: { readonly at: number; readonly credentials: Credentials } | undefined;
   let loading: Promise<Credentials> | undefined;
   const reload = async (renew: boolean) => {
@@ -163,8 +161,7 @@ function remembered(load: (renew: boolean) => Promise<Credentials>, renewMs = 0)
     }
   };
   return async ({ renew = false } = {}) => {
-    const maxAgeMs = renew ? renewMs : REREAD_MS;
-    if (known !== undefined && performance.now() - known.at < maxAgeMs) return known.credentials;
+    if (!renew && known !== undefined && performance.now() - known.at < REREAD_MS) return known.credentials;
     loading ??= reload(renew);
     return loading;
   };

@@ -5,18 +5,19 @@ import { envNameProblems, trim } from "../pod/validate.ts";
 const MARK = "K8S_RUNNER_EXECUTION";
 
 /**
- * Runs "$@" in the directory $2 under the mark $1, or says in one line that the program is not there: a shell's own 127
- * could as well be the command's (ruling 20). PATH is searched by hand since `command -v` also finds built-ins.
+ * Runs the command that follows $4 in the directory $2 under the mark $1, or says in one line, before anything has run, that
+ * its program $3 is not there: a shell's own 127 could as well be the command's (ruling 20). $4 is the command's own PATH,
+ * empty when that is the container's. It is searched by hand since `command -v` also finds built-ins.
  */
 const RUN_SCRIPT = `export ${MARK}="$1"
 if [ -n "$2" ]; then cd -- "$2" || exit; fi
-shift 2
 found=
-case $1 in
-*/*) [ -x "$1" ] && [ ! -d "$1" ] && found=1 ;;
-*) set -f; IFS=:; for d in $PATH; do [ -x "\${d:-.}/$1" ] && [ ! -d "\${d:-.}/$1" ] && found=1 && break; done; unset IFS; set +f ;;
+case $3 in
+*/*) [ -x "$3" ] && [ ! -d "$3" ] && found=1 ;;
+*) set -f; IFS=:; for d in \${4:-$PATH}; do [ -x "\${d:-.}/$3" ] && [ ! -d "\${d:-.}/$3" ] && found=1 && break; done; unset IFS; set +f ;;
 esac
-if [ -z "$found" ]; then printf '%s' "$${MARK}:not-found" >&2; exit 127; fi
+if [ -z "$found" ]; then printf '%s:not-found' "$1" >&2; exit 127; fi
+shift 4
 exec "$@"`;
 
 /**
@@ -72,14 +73,12 @@ while [ $tries -lt 50 ]; do
 done
 exit 1`;
 
-const NOT_FOUND_NOTICE = new TextEncoder().encode(`${MARK}:not-found`);
-
 /** The argument vector that ends every process of an execution in the container (ruling 4). */
 export const killCommand = (executionId: string): string[] => ["/bin/sh", "-c", KILL_SCRIPT, "sh", executionId];
 
 /** Whether an execution's first output is RUN_SCRIPT's word that there is no such program. */
-export const saysNotFound = (output: Uint8Array): boolean =>
-  output.length === NOT_FOUND_NOTICE.length && NOT_FOUND_NOTICE.every((byte, index) => byte === output[index]);
+export const saysNotFound = (output: Uint8Array, executionId: string): boolean =>
+  Buffer.from(`${executionId}:not-found`).equals(output);
 
 /** Why a command cannot be run: the text of an in-band `invalid_command` error (6.16.1). */
 export class InvalidCommand extends Error {
@@ -103,24 +102,22 @@ export function commandOf(start: ExecStartRequest): {
   const env = environmentOf(start.options);
   const workdir = start.options?.workdir ?? "";
   const inner = argv.length > 0 ? argv : ["/bin/sh", "-c", shell];
-  // A name that begins with a dash would be an option of env, hence the `--`.
-  const withEnv = env.length > 0 ? ["env", "--", ...env] : [];
+  const [program = ""] = inner;
+  const path = env.findLast((entry) => entry.startsWith("PATH="))?.slice("PATH=".length) ?? "";
+  const command = env.length === 0 ? inner : withEnvironment(env, inner);
   return {
-    marked: (executionId) => {
-      const run = (directory: string, command: string[]) => [
-        "/bin/sh",
-        "-c",
-        RUN_SCRIPT,
-        "sh",
-        executionId,
-        directory,
-        ...command,
-      ];
-      const command = run(workdir, inner);
-      return env.length === 0 ? command : run("", [...withEnv, ...command]);
-    },
-    plain: workdir === "" && argv.length > 0 ? [...withEnv, ...inner] : undefined,
+    marked: (executionId) => ["/bin/sh", "-c", RUN_SCRIPT, "sh", executionId, workdir, program, path, ...command],
+    plain: workdir === "" && argv.length > 0 ? command : undefined,
   };
+}
+
+/**
+ * By `env`, for a shell would drop names that are no identifiers. It takes a name that begins with a dash for an option,
+ * hence the `--`, and a program with `=` in its name for one more variable, hence a shell before that.
+ */
+function withEnvironment(env: string[], inner: string[]): string[] {
+  const program = inner[0]?.includes("=") ? ["/bin/sh", "-c", 'exec "$@"', "sh", ...inner] : inner;
+  return ["env", "--", ...env, ...program];
 }
 
 function environmentOf(options: ExecOptions | undefined): string[] {

@@ -1,47 +1,30 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate, timestampNow } from "@bufbuild/protobuf/wkt";
-import { ConnectError, type HandlerContext } from "@connectrpc/connect";
+import type { HandlerContext } from "@connectrpc/connect";
 import {
   ExecExitReason,
   type ExecRequest,
   type ExecResponseSchema,
   type ExecStartRequest,
 } from "../gen/agynio/api/runner/v1/runner_pb.ts";
-import { KubeError } from "../kube/error.ts";
 import type { Pod } from "../kube/types.ts";
-import { podName, workloadIdOf } from "../pod/names.ts";
+import { workloadIdOf } from "../pod/names.ts";
+import { trim } from "../pod/validate.ts";
 import { sleep } from "../time.ts";
-import { commandOf, InvalidCommand, killCommand, saysNotFound } from "./command.ts";
+import { commandOf, InvalidCommand, killCommand } from "./command.ts";
 import { Connection, type Target } from "./connection.ts";
 import { Cut, type Execution } from "./execution.ts";
-import { findPod, nameOf } from "./find.ts";
 import { annotate } from "./observe.ts";
+import { type ExecEvent, Notices, Output } from "./output.ts";
 import type { Parts } from "./parts.ts";
-import { Tail, tailLimit } from "./tail.ts";
+import { findTarget, isRunning, Refusal } from "./target.ts";
 
-type Event = NonNullable<MessageInitShape<typeof ExecResponseSchema>["event"]>;
 type Response = MessageInitShape<typeof ExecResponseSchema>;
 
 /** Killing, from the cause to the last look for survivors; after that `killed` is false (ruling 4). */
 const KILL_MS = 5_000;
 /** A container that has gone ends its executions itself, with the code; this long it may take before we do. */
 const GONE_GRACE_MS = 1_000;
-
-/** A failure that the contract wants told in the stream, on an OK status (6.16.1). */
-class Refusal extends Error {
-  readonly code: string;
-  readonly retryable: boolean;
-
-  constructor(code: string, message: string, retryable = false) {
-    super(message);
-    this.code = code;
-    this.retryable = retryable;
-  }
-
-  get event(): Event {
-    return { case: "error", value: { code: this.code, message: this.message, retryable: this.retryable } };
-  }
-}
 
 /** Exec (6.16): one command in a container, from its start message to its exit event. */
 export async function* exec(
@@ -109,7 +92,7 @@ class Session {
     this.#endOnCut(execution, connection, caller);
     void this.#endWithContainer(execution);
     void this.#feed(incoming, connection, execution);
-    const output = new Output(this.#start);
+    const output = new Output(this.#start, execution.id);
     const events = this.#events(connection, execution, output);
     // Not yield*: the return value says how it ended, and the exit event comes last.
     for (let step = await events.next(); ; step = await events.next()) {
@@ -127,7 +110,7 @@ class Session {
     connection: Connection,
     execution: Execution,
     output: Output,
-  ): AsyncGenerator<Event, number | undefined> {
+  ): AsyncGenerator<ExecEvent, number | undefined> {
     const run = connection.run();
     let next = run.next();
     try {
@@ -153,7 +136,7 @@ class Session {
     }
   }
 
-  async #exit(execution: Execution, output: Output, code: number | undefined): Promise<Event> {
+  async #exit(execution: Execution, output: Output, code: number | undefined): Promise<ExecEvent> {
     const cut = execution.cutBy;
     const ended = cut === undefined ? COMPLETED(code) : { reason: cut.reason, exitCode: code || cut.exitCode };
     if (cut?.detail !== undefined)
@@ -268,63 +251,9 @@ const COMPLETED = (code: number | undefined) =>
     ? { reason: ExecExitReason.RUNNER_ERROR, exitCode: -1 }
     : { reason: ExecExitReason.COMPLETED, exitCode: code };
 
-/** Output as events: its streams, sequence numbers and tails (6.16.2). */
-class Output {
-  readonly stdoutTail: Tail;
-  readonly stderrTail: Tail;
-  /** The wrapper said that there is no such program; nothing has run. */
-  notFound = false;
-  readonly #separate: boolean;
-  #stdoutSeq = 0n;
-  #stderrSeq = 0n;
-
-  constructor({ options }: ExecStartRequest) {
-    const limit = tailLimit(options?.exitTailBytes ?? 0n);
-    this.stdoutTail = new Tail(limit);
-    this.stderrTail = new Tail(limit);
-    this.#separate = options === undefined || (options.separateStderr && !options.tty);
-  }
-
-  /** undefined for the wrapper's own word, which is not the caller's to see. */
-  event({ stream, data }: { stream: "stdout" | "stderr"; data: Uint8Array }): Event | undefined {
-    if (this.#stdoutSeq + this.#stderrSeq === 0n && saysNotFound(data)) {
-      this.notFound = true;
-      return undefined;
-    }
-    const ts = timestampNow();
-    if (stream === "stderr" && this.#separate) {
-      this.stderrTail.push(data);
-      return { case: "stderr", value: { seq: ++this.#stderrSeq, data, ts } };
-    }
-    this.stdoutTail.push(data);
-    return { case: "stdout", value: { seq: ++this.#stdoutSeq, data, ts } };
-  }
-}
-
-/** Events of our own between the output: few, and never waiting for it. */
-class Notices {
-  readonly #waiting: Event[] = [];
-  #arrived: (() => void) | undefined;
-
-  add(event: Event): void {
-    this.#waiting.push(event);
-    this.#arrived?.();
-  }
-
-  take(): Event | undefined {
-    return this.#waiting.shift();
-  }
-
-  arrival(): Promise<undefined> {
-    return new Promise((resolve) => {
-      this.#arrived = () => resolve(undefined);
-    });
-  }
-}
-
 function requireStart({ msg }: ExecRequest): ExecStartRequest {
   if (msg.case !== "start") throw new Refusal("exec_start_required", "exec start required");
-  if (msg.value.targetId.trim() === "") throw new Refusal("target_id_required", "target_id required");
+  if (trim(msg.value.targetId) === "") throw new Refusal("target_id_required", "target_id required");
   return msg.value;
 }
 
@@ -335,53 +264,4 @@ function commandFor(start: ExecStartRequest): ReturnType<typeof commandOf> {
     if (error instanceof InvalidCommand) throw new Refusal("invalid_command", error.message);
     throw error;
   }
-}
-
-/** The Pod and container of `workload-<id>` or `<id>`, each also with `:<container>` (ruling 2). */
-async function findTarget(targetId: string, parts: Parts, signal: AbortSignal): Promise<{ pod: Pod; target: Target }> {
-  const [name = "", container, ...rest] = targetId.split(":");
-  const prefix = podName("");
-  const workloadId = name.startsWith(prefix) ? name.slice(prefix.length) : name;
-  let pod: Pod;
-  try {
-    pod = await findPod(parts, workloadId, signal);
-  } catch (error) {
-    throw startFailed(error, name);
-  }
-  const [main] = pod.spec?.containers ?? [];
-  // The reference lets its gRPC error show here as text; clients may match on it (6.16.1).
-  if (main === undefined)
-    throw new Refusal("exec_start_failed", "rpc error: code = Internal desc = pod_missing_containers");
-  if (container === undefined)
-    return { pod, target: { pod: nameOf(pod), container: main.name, image: imageOf(pod, main) } };
-  const found = [...(pod.spec?.containers ?? []), ...(pod.spec?.initContainers ?? [])].find(
-    (each) => each.name === container,
-  );
-  if (found === undefined || rest.length > 0)
-    throw new Refusal("exec_start_failed", `container not found: ${[container, ...rest].join(":")}`);
-  return { pod, target: { pod: nameOf(pod), container, image: imageOf(pod, found) } };
-}
-
-/** The failed look-up in the plain words of Kubernetes, as clients of this event know them. */
-function startFailed(error: unknown, name: string): unknown {
-  if (error instanceof KubeError)
-    return new Refusal("exec_start_failed", error.unreachable ? "cluster_unreachable" : error.message, error.retryable);
-  if (!(error instanceof ConnectError)) return error;
-  const absent = error.rawMessage.startsWith("resource not found: ");
-  return absent
-    ? new Refusal("exec_start_failed", `pods "${name}" not found`)
-    : new Refusal("exec_start_failed", error.rawMessage, error.rawMessage === "cluster_unreachable");
-}
-
-/** The image by its digest when the kubelet has told it: a tag may move. */
-function imageOf(pod: Pod, container: { name: string; image?: string }): string {
-  const statuses = [...(pod.status?.containerStatuses ?? []), ...(pod.status?.initContainerStatuses ?? [])];
-  return statuses.find(({ name }) => name === container.name)?.imageID || (container.image ?? "");
-}
-
-/** Whether the container may still run: the same Pod is there, and no status says that the container has ended. */
-function isRunning(pod: Pod | undefined, as: Pod, container: string): boolean {
-  if (pod === undefined || pod.metadata?.uid !== as.metadata?.uid) return false;
-  const statuses = [...(pod.status?.containerStatuses ?? []), ...(pod.status?.initContainerStatuses ?? [])];
-  return statuses.find(({ name }) => name === container)?.state?.terminated === undefined;
 }

@@ -33,7 +33,7 @@ export interface ReflectorOptions {
   readonly unprovenMs: () => number;
   /** Beyond this the state is listed anew instead of being watched on, in ms. */
   readonly relistAfterMs: number;
-  readonly backoff: Backoff;
+  readonly backoff: Pick<Backoff, "wait" | "reset">;
   readonly shortWatchMs?: number | undefined;
   readonly lifeMs?: number | undefined;
   readonly random?: () => number;

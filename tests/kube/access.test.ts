@@ -101,6 +101,11 @@ test("a token file, and an exec plugin, are asked again when the credentials are
   expect((await access.credentials()).headers).toEqual({ authorization: "Bearer first" });
   const exec = clusterAccess({ KUBECONFIG: join(files.path, "exec.yaml") }, { home: "" });
   expect((await exec.credentials()).headers).toEqual({ authorization: "Bearer plugin 1" });
+  files.write("token", "second");
+  files.write("answer", answer("plugin 2"));
+  expect((await exec.credentials()).headers).toEqual({ authorization: "Bearer plugin 1" });
+  expect((await access.credentials({ renew: true })).headers).toEqual({ authorization: "Bearer second" });
+  expect((await exec.credentials({ renew: true })).headers).toEqual({ authorization: "Bearer plugin 2" });
 });
 
 test("several files are merged: of two entries with one name the first counts", async () => {

@@ -26,15 +26,13 @@ export class ServerEnd {
     this.closed = new Promise((resolve) => socket.once("close", () => resolve()));
     socket.on("error", () => undefined); // the client may reset
     socket.once("end", () => socket.end()); // an HTTP server's sockets are half-open by default
-    socket.on("data", (data) => this.#read(data));
+    socket.on("data", (data) => this.#read(Buffer.from(data)));
   }
 
   /** One message on a channel; resolves when it has left for the client. */
   send(channel: number, data: string | Uint8Array): Promise<void> {
-    return this.#frame(
-      BINARY,
-      Buffer.concat([Buffer.of(channel), typeof data === "string" ? Buffer.from(data) : data]),
-    );
+    const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
+    return this.#frame(BINARY, Buffer.concat([Uint8Array.of(channel), bytes]));
   }
 
   status(status: object): Promise<void> {

@@ -1,4 +1,4 @@
-import { create, type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
+import { clone, create, type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import {
   type StartWorkloadRequest,
@@ -260,7 +260,7 @@ export const spoiledRequest: fc.Arbitrary<StartWorkloadRequest> = fc
   )
   .map(([valid, spoiler, fields]) => {
     const parts = Object.entries(spoiler).filter(([field]) => fields.some((name) => name === field));
-    return create(StartWorkloadRequestSchema, { ...valid, $typeName: undefined, ...Object.fromEntries(parts) });
+    return Object.assign(clone(StartWorkloadRequestSchema, valid), Object.fromEntries(parts));
   });
 
 export const anySettings: fc.Arbitrary<PlanSettings> = fc

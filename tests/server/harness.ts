@@ -32,8 +32,9 @@ export interface TestServer extends AsyncDisposable {
 }
 
 /**
- * The real server with handlers of our own: Ready answers, PutArchive takes anything, InspectWorkload fails, Exec echoes
- * stdin until its end, GetWorkloadLabels waits to be released, StreamWorkloadLogs sends one chunk, waits, and sends another.
+ * The real server with handlers of our own: Ready answers, FindWorkloadsByLabels answers 200 KiB, PutArchive takes
+ * anything, InspectWorkload fails, Exec echoes stdin until its end, GetWorkloadLabels waits to be released,
+ * StreamWorkloadLogs sends one chunk, waits, and sends another.
  */
 export async function startTestServer(options: { address?: string } = {}): Promise<TestServer> {
   const waiting: Held[] = [];
@@ -63,6 +64,7 @@ export async function startTestServer(options: { address?: string } = {}): Promi
       router.service(RunnerService, {
         ready: () => ({ status: "ok" }),
         putArchive: () => ({}),
+        findWorkloadsByLabels: () => ({ targetIds: ["x".repeat(200 * 1024)] }),
         inspectWorkload: ({ workloadId }) => {
           throw new ConnectError(`resource not found: pods "${workloadId}" not found – ü`, Code.NotFound);
         },

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { once } from "node:events";
 import { gzipSync } from "node:zlib";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
@@ -104,6 +105,25 @@ test("all of a long answer arrives at a caller that reads slowly and never close
   expect(bytes).toBe(count * 100_000);
 });
 
+test("many large answers at once on one connection all arrive, though none is read before all have begun", async () => {
+  await using server = await startTestServer();
+  using session = await http2Session(server.baseUrl);
+  const request = {
+    ":method": "POST",
+    ":path": `/${SERVICE}/FindWorkloadsByLabels`,
+    "content-type": "application/grpc",
+  };
+  const calls = Array.from({ length: 100 }, () => session.request(request).end(envelope(new Uint8Array())));
+  await Promise.all(calls.map((call) => once(call, "response")));
+  const sizes = calls.map(async (call) => {
+    let bytes = 0;
+    for await (const chunk of call) bytes += chunk.length;
+    return bytes;
+  });
+  expect(new Set(await Promise.all(sizes)).size).toBe(1);
+  expect(await sizes[0]).toBeGreaterThan(200 * 1024);
+});
+
 describe("on the wire", () => {
   const ready = { ":path": `/${SERVICE}/Ready`, "content-type": "application/grpc", te: "trailers" };
   const message = toBinary(ReadyRequestSchema, create(ReadyRequestSchema));
@@ -138,6 +158,30 @@ describe("on the wire", () => {
     const asked = await rawHttp2(session, { ...exec, "grpc-accept-encoding": "gzip" }, request);
     expect(asked.headers).toMatchObject({ "grpc-encoding": "gzip" });
     expect(asked.body.length).toBeLessThan(1000);
+  });
+
+  test.each([
+    ["application/grpc", "grpc-timeout", "99999999H"],
+    ["application/grpc", "grpc-timeout", "2147484S"],
+    ["application/grpc-web", "grpc-timeout", "35792M"],
+    ["application/proto", "connect-timeout-ms", "9999999999"],
+  ])("%s with %s %s, more than a timer counts, is no deadline", async (type, name, value) => {
+    await using server = await startTestServer();
+    using session = await http2Session(server.baseUrl);
+    const body = type === "application/proto" ? message : envelope(message);
+    const request = { ":path": `/${SERVICE}/GetWorkloadLabels`, "content-type": type, [name]: value };
+    const call = rawHttp2(session, request, body);
+    const held = await server.held();
+    // A call with a deadline of its own, which is over after a timer that would fire at once.
+    const brief = rawHttp2(session, { ...request, [name]: name === "grpc-timeout" ? "50m" : "50" }, body);
+    await once((await server.held()).signal, "abort");
+    await brief;
+    expect(held.signal.aborted).toBe(false);
+    held.release();
+    const { headers, trailers, body: answer } = await call;
+    expect(headers).toMatchObject({ ":status": 200 });
+    expect(answer.toString()).toContain("released");
+    if (type === "application/grpc") expect(trailers).toMatchObject({ "grpc-status": "0" });
   });
 
   test("takes requests compressed by gzip, and names it when asked for another encoding", async () => {

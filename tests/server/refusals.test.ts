@@ -1,6 +1,11 @@
 import { describe, expect, test } from "bun:test";
+import { once } from "node:events";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { rpcHandler } from "../../src/adapter.ts";
+import { RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import { RunnersService } from "../../src/gen/agynio/api/runners/v1/runners_pb.ts";
+import { Listener } from "../../src/listener.ts";
+import { createLog } from "../../src/log.ts";
 import { envelope, http2Session, rawHttp2, readAll, SERVICE, startTestServer, tcp, transports } from "./harness.ts";
 
 const UNIMPLEMENTED = String(Code.Unimplemented);
@@ -53,6 +58,32 @@ describe("an unknown service or method", () => {
     },
   );
 
+  test("is told over HTTP/2 while the request is still being sent, and what comes of it is taken in", async () => {
+    await using server = await startTestServer();
+    using session = await http2Session(server.baseUrl);
+    const stream = session.request({ ":method": "POST", ":path": "/foo.Bar/Baz", "content-type": "application/grpc" });
+    const [headers] = await once(stream, "response");
+    expect(headers).toMatchObject({ "grpc-status": UNIMPLEMENTED });
+    await new Promise<void>((resolve) => stream.end(new Uint8Array(500_000), () => resolve()));
+  });
+
+  test("does no harm when the caller has gone meanwhile", async () => {
+    await using server = await startTestServer();
+    using session = await http2Session(server.baseUrl);
+    for (let count = 0; count < 200; count++) {
+      const stream = session.request({
+        ":method": "POST",
+        ":path": "/foo.Bar/Baz",
+        "content-type": "application/grpc",
+      });
+      stream.on("error", () => {}); // of our own cancellation
+      stream.close(8);
+    }
+    const ready = { ":path": `/${SERVICE}/Ready`, "content-type": "application/grpc" };
+    const { trailers } = await rawHttp2(session, ready, envelope(new Uint8Array()));
+    expect(trailers).toMatchObject({ "grpc-status": "0" });
+  });
+
   test("does not take the connection with it, though its request was not read", async () => {
     await using server = await startTestServer();
     using socket = await tcp(server.port);
@@ -67,6 +98,24 @@ describe("an unknown service or method", () => {
     expect(text).toContain("HTTP/1.1 200 OK");
     expect(text).toContain('{"status":"ok"}');
   });
+});
+
+test.each(Object.entries(transports))("a server that closes is UNAVAILABLE to %s", async (_name, transportFor) => {
+  const log = createLog({ level: "silent" });
+  const handle = rpcHandler({
+    routes: (router) => router.service(RunnerService, { ready: () => ({ status: "ok" }) }),
+    log,
+    maxMessageBytes: 1000,
+    shutdownSignal: new AbortController().signal,
+    closed: () => new ConnectError("going", Code.Unavailable),
+  });
+  const listener = new Listener({ handle, log });
+  const { port } = await listener.listen("127.0.0.1:0");
+  const client = createClient(RunnerService, transportFor(`http://127.0.0.1:${port}`));
+  const error = await client.ready({}).catch(ConnectError.from);
+  expect(error).toMatchObject({ code: Code.Unavailable, rawMessage: "going" });
+  listener.destroy();
+  await listener.closed;
 });
 
 describe("what is no call", () => {

@@ -2,7 +2,6 @@ import { readFileSync } from "node:fs";
 import { type Access, clusterAccess } from "../../src/kube/access.ts";
 import { Kube } from "../../src/kube/client.ts";
 import { createLog } from "../../src/log.ts";
-import { startCluster } from "./cluster/server.ts";
 
 /** One request that reached the embedded cluster, in order of arrival. */
 export interface ApiRequest {
@@ -35,6 +34,7 @@ export async function startBackend(env: Record<string, string | undefined> = pro
 }
 
 async function embedded(): Promise<Backend> {
+  const { startCluster } = await import("./cluster/server.ts"); // not loaded for a real cluster
   const cluster = await startCluster();
   const access: Access = {
     server: new URL(cluster.url),

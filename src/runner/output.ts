@@ -1,0 +1,64 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { timestampNow } from "@bufbuild/protobuf/wkt";
+import type { ExecResponseSchema, ExecStartRequest } from "../gen/agynio/api/runner/v1/runner_pb.ts";
+import { saysNotFound } from "./command.ts";
+import { Tail, tailLimit } from "./tail.ts";
+
+/** One event of an Exec stream. */
+export type ExecEvent = NonNullable<MessageInitShape<typeof ExecResponseSchema>["event"]>;
+
+/** Output as events: its streams, sequence numbers and tails (6.16.2). */
+export class Output {
+  readonly stdoutTail: Tail;
+  readonly stderrTail: Tail;
+  /** The wrapper said that there is no such program; nothing has run. */
+  notFound = false;
+  readonly #executionId: string;
+  readonly #separate: boolean;
+  #stdoutSeq = 0n;
+  #stderrSeq = 0n;
+
+  constructor({ options }: ExecStartRequest, executionId: string) {
+    this.#executionId = executionId;
+    const limit = tailLimit(options?.exitTailBytes ?? 0n);
+    this.stdoutTail = new Tail(limit);
+    this.stderrTail = new Tail(limit);
+    this.#separate = options === undefined || (options.separateStderr && !options.tty);
+  }
+
+  /** undefined for the wrapper's own word, which is not the caller's to see. */
+  event({ stream, data }: { stream: "stdout" | "stderr"; data: Uint8Array }): ExecEvent | undefined {
+    if (this.#stdoutSeq + this.#stderrSeq === 0n && saysNotFound(data, this.#executionId)) {
+      this.notFound = true;
+      return undefined;
+    }
+    const ts = timestampNow();
+    if (stream === "stderr" && this.#separate) {
+      this.stderrTail.push(data);
+      return { case: "stderr", value: { seq: ++this.#stderrSeq, data, ts } };
+    }
+    this.stdoutTail.push(data);
+    return { case: "stdout", value: { seq: ++this.#stdoutSeq, data, ts } };
+  }
+}
+
+/** Events of our own between the output: few, and never waiting for it. */
+export class Notices {
+  readonly #waiting: ExecEvent[] = [];
+  #arrived: (() => void) | undefined;
+
+  add(event: ExecEvent): void {
+    this.#waiting.push(event);
+    this.#arrived?.();
+  }
+
+  take(): ExecEvent | undefined {
+    return this.#waiting.shift();
+  }
+
+  arrival(): Promise<undefined> {
+    return new Promise((resolve) => {
+      this.#arrived = () => resolve(undefined);
+    });
+  }
+}

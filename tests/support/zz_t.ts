@@ -1,0 +1,27 @@
+import { tlsMaterial } from "./cluster/tls.ts"; const { caPem, certPem, keyPem } = tlsMaterial(Date.now());
+import https from "node:https";
+import { createHash } from "node:crypto";
+const srv = https.createServer({cert:certPem,key:keyPem},(q,r)=>{ r.end("hi") });
+let sock: any;
+srv.on("upgrade",(req,socket,head)=>{ sock=socket; console.log("upgrade", req.url, head.length, socket.constructor.name);
+ const a=createHash("sha1").update(req.headers["sec-websocket-key"]+"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest("base64");
+ socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${a}\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n`);
+ let got=0; socket.on("data",(d:Buffer)=>{ got+=d.length; }); socket.on("error",(e:any)=>console.log("err",e.message)); socket.on("close",()=>console.log("srv close")); socket.on("end",()=>console.log("srv end"));
+ setTimeout(()=>{ console.log("before pause",got); socket.pause(); const g=got; setTimeout(()=>{ console.log("while paused +", got-g); socket.resume(); setTimeout(()=>{console.log("resumed got",got);
+   // now server → client writes; client paused
+   let w=0, n=0; const b=Buffer.alloc(65536); const hdr=Buffer.from([0x82,127,0,0,0,0,0,1,0,0]);
+   const f=()=>{ while(n<2000){ n++; w+=65536; if(!socket.write(Buffer.concat([hdr,b]))) { return; } } console.log("all written",w) };
+   socket.on("drain",f); f(); setTimeout(()=>{ console.log("written while client paused",w, "buffered", socket.writableLength); },1000);
+ },500)},1000)},300);
+});
+await new Promise<void>(r=>srv.listen(0,"127.0.0.1",()=>r()));
+const port=(srv.address() as any).port;
+console.log(await (await fetch(`https://127.0.0.1:${port}/`,{tls:{ca:caPem}})).text());
+const mode=process.argv[2];
+const { WebSocket: WS } = await import("ws");
+const ws:any=new WS(`wss://127.0.0.1:${port}/x`,["v5.channel.k8s.io"],{ca:caPem, tls:{ca:caPem}} as any);
+ws.on("error",(e:any)=>console.log("cli err",e.message));
+ws.on("open",()=>{ console.log("open",ws.protocol); const b=Buffer.alloc(1<<20); let sent=0; const iv=setInterval(()=>{ if(ws.bufferedAmount<4e6 && sent<200){ ws.send(b); sent++; } if(sent>=200) clearInterval(iv) },2);
+ setTimeout(()=>{ console.log("client sent MiB",sent,"buffered",ws.bufferedAmount)},1200);
+ setTimeout(()=>ws.pause(),1500); setTimeout(()=>{console.log("client resumes");ws.resume()},3600); setTimeout(()=>process.exit(),4500) });
+let rx=0; ws.on("message",(d:any)=>{rx+=d.length}); setInterval(()=>console.log("rx",rx),1000);

@@ -1,0 +1,133 @@
+import type http from "node:http";
+import type { Pod } from "../../src/kube/types.ts";
+import { MANAGED_BY_LABEL, MANAGER, podName, WORKLOAD_ID_LABEL } from "../../src/pod/names.ts";
+import { json, listObject, type ScriptedServer, type Seen, scriptedServer, statusObject } from "../kube/server.ts";
+
+export interface PodOptions {
+  uid?: string;
+  labels?: Record<string, string>;
+  claims?: string[];
+  phase?: string;
+  managed?: boolean;
+}
+
+/** A workload's Pod as the API server has it. */
+export function workloadPod(id: string, version: string, options: PodOptions = {}): Pod {
+  const { uid = `uid-${id}`, labels = {}, claims = [], phase = "Running", managed = true } = options;
+  const ours = { [MANAGED_BY_LABEL]: MANAGER, [WORKLOAD_ID_LABEL]: id };
+  return {
+    kind: "Pod",
+    apiVersion: "v1",
+    metadata: { name: podName(id), uid, resourceVersion: version, labels: { ...labels, ...(managed ? ours : {}) } },
+    spec: {
+      containers: [{ name: "main", image: "alpine:3.21" }],
+      volumes: claims.map((claimName) => ({ name: claimName, persistentVolumeClaim: { claimName } })),
+    },
+    status: { phase },
+  };
+}
+
+interface Event {
+  readonly type: string;
+  readonly object: Pod;
+}
+
+/** LIST, WATCH and GET of Pods, with a history; `intercept` may answer first. */
+export class PodApi {
+  readonly pods = new Map<string, Pod>();
+  readonly history: Event[] = [];
+  readonly watches = new Set<http.ServerResponse>();
+  /** Answers in place of the API when it returns true; looked at for every request. */
+  intercept: (seen: Seen, response: http.ServerResponse) => boolean = () => false;
+  /** Whether changes are sent to open watches. */
+  telling = true;
+  version = 100;
+  pageSize = Number.POSITIVE_INFINITY;
+  #server: ScriptedServer | undefined;
+
+  async start(): Promise<ScriptedServer> {
+    this.#server = await scriptedServer((seen, response) => this.#answer(seen, response));
+    return this.#server;
+  }
+
+  /** Creates or changes; returns the object as stored. */
+  put(id: string, options?: PodOptions): Pod {
+    const pod = workloadPod(id, String(++this.version), options);
+    const type = this.pods.has(podName(id)) ? "MODIFIED" : "ADDED";
+    this.pods.set(podName(id), pod);
+    this.#tell({ type, object: pod });
+    return pod;
+  }
+
+  remove(id: string): void {
+    const pod = this.pods.get(podName(id));
+    if (pod === undefined) return;
+    this.pods.delete(podName(id));
+    this.#tell({
+      type: "DELETED",
+      object: { ...pod, metadata: { ...pod.metadata, resourceVersion: String(++this.version) } },
+    });
+  }
+
+  bookmark(): void {
+    this.send({ type: "BOOKMARK", object: { kind: "Pod", metadata: { resourceVersion: String(this.version) } } });
+  }
+
+  /** One line to every open watch. */
+  send(event: object | string): void {
+    for (const watch of this.watches) watch.write(typeof event === "string" ? event : `${JSON.stringify(event)}\n`);
+  }
+
+  /** Ends every open watch. */
+  endWatches(how: "end" | "reset" = "end"): void {
+    for (const watch of this.watches) how === "end" ? watch.end() : watch.socket?.resetAndDestroy();
+  }
+
+  /** Sends what was held back while `telling` was false. */
+  tellAll(since: number): void {
+    this.telling = true;
+    for (const event of this.history) if (Number(event.object.metadata?.resourceVersion) > since) this.send(event);
+  }
+
+  count(verb: "list" | "watch" | "get"): number {
+    return (this.#server?.seen ?? []).filter((seen) => verbOf(seen) === verb).length;
+  }
+
+  #tell(event: Event): void {
+    this.history.push(event);
+    if (this.telling) this.send(event);
+  }
+
+  #answer(seen: Seen, response: http.ServerResponse): void {
+    if (this.intercept(seen, response)) return;
+    const verb = verbOf(seen);
+    if (verb === "get") {
+      const name = seen.path.split("/").at(-1) ?? "";
+      const pod = this.pods.get(name);
+      if (pod === undefined) json(response, 404, statusObject(404, "NotFound", `pods "${name}" not found`));
+      else json(response, 200, pod);
+    } else if (verb === "list") this.#list(seen, response);
+    else this.#watch(seen, response);
+  }
+
+  #list({ query }: Seen, response: http.ServerResponse): void {
+    const from = Number(query.get("continue") ?? 0);
+    const all = [...this.pods.values()].map((pod) => ({ ...pod, kind: undefined, apiVersion: undefined }));
+    const page = all.slice(from, from + this.pageSize);
+    const token = from + page.length < all.length ? String(from + page.length) : undefined;
+    json(response, 200, listObject(page, String(this.version), token));
+  }
+
+  #watch({ query }: Seen, response: http.ServerResponse): void {
+    const since = Number(query.get("resourceVersion"));
+    response.writeHead(200, { "content-type": "application/json", "transfer-encoding": "chunked" });
+    response.flushHeaders();
+    this.watches.add(response);
+    response.once("close", () => this.watches.delete(response));
+    for (const event of this.history)
+      if (Number(event.object.metadata?.resourceVersion) > since) response.write(`${JSON.stringify(event)}\n`);
+  }
+}
+
+export const verbOf = ({ path, query }: Seen): "list" | "watch" | "get" =>
+  query.has("watch") ? "watch" : path.endsWith("/pods") ? "list" : "get";
