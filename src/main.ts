@@ -29,9 +29,7 @@ async function main(): Promise<void> {
     { caller: "main", source: access.source, server: access.server.origin, namespace: config.namespace },
     "cluster access",
   );
-  const app = await startApp({ config, access, log }).catch((error: unknown) => {
-    throw new Error(`listen on ${config.grpcAddress}: ${errorText(error)}`);
-  });
+  const app = await startApp({ config, access, log });
   await stopping.promise;
   log.info({ caller: "main" }, "shutting down");
   await app.close(SHUTDOWN_GRACE_MS);

@@ -1,7 +1,8 @@
 import type { Log } from "../log.ts";
 import type { Access } from "./access.ts";
-import { type ExecChannel, openExec } from "./channel.ts";
+import type { ExecChannel } from "./channel.ts";
 import { fromStatus, isStatus, KubeError, noAnswer } from "./error.ts";
+import { openExec } from "./exec.ts";
 import { type Query, type RequestInfo, resourcePath, Transport } from "./request.ts";
 import { linesOf, openStream } from "./stream.ts";
 import type { Claim, KubeEvent, Pod, Secret } from "./types.ts";

@@ -1,3 +1,4 @@
+import manifest from "../../package.json" with { type: "json" };
 import { Backoff, boundedSignal } from "../time.ts";
 import type { Access, Credentials } from "./access.ts";
 import { fromAnswer, KubeError, noAnswer } from "./error.ts";
@@ -15,7 +16,7 @@ const MAX_ERROR_BODY_BYTES = 64 * 1024;
 /** An idle connection older than this is not used again, in seconds: proxies drop them without a word. */
 const IDLE_CONNECTION_SECONDS = 60;
 
-export const USER_AGENT = "k8s-runner/0.1.0";
+export const USER_AGENT = `k8s-runner/${manifest.version}`;
 
 /** What one request was, for metrics. `resource` is e.g. `pods` or `pods/log`; `status` is 0 without an answer. */
 export interface RequestInfo {

@@ -1,5 +1,6 @@
 import type { Container, Pod } from "../kube/types.ts";
 import { isManaged } from "../pod/names.ts";
+import { claimsOf } from "../pod/status.ts";
 
 /** A Pod without managedFields, env values and whatever no answer needs. Field names are the Pod's. */
 export type CachedPod = Pod;
@@ -218,10 +219,6 @@ const labelKey = (key: string, value: string): string => `${key}=${value}`;
 
 const labelKeysOf = ({ metadata }: CachedPod): string[] =>
   Object.entries(metadata?.labels ?? {}).map(([key, value]) => labelKey(key, value));
-
-/** The claims that a Pod mounts, by name. */
-export const claimsOf = ({ spec }: CachedPod): string[] =>
-  (spec?.volumes ?? []).flatMap(({ persistentVolumeClaim }) => persistentVolumeClaim?.claimName ?? []);
 
 /** Equality of all entries. */
 export const hasLabels = ({ metadata }: CachedPod, wanted: readonly (readonly [string, string])[]): boolean =>

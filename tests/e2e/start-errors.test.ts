@@ -84,7 +84,10 @@ const rows: readonly (readonly [message: string, request: StartRequest, remark?:
   ["container_image_required", { sidecars: [{ image: " " }] }],
   ["container_image_required", { initContainers: [{ name: "setup" }] }, "init"],
   ["volume_mount_name_required", { main: idling({ mounts: [{ volume: "", mountPath: "/data" }] }) }],
-  ["volume_not_defined: other", { volumes: [volume], main: idling({ mounts: [{ volume: "other", mountPath: "/x" }] }) }],
+  [
+    "volume_not_defined: other",
+    { volumes: [volume], main: idling({ mounts: [{ volume: "other", mountPath: "/x" }] }) },
+  ],
   ["mount_path_required", mountedAt(" ")],
   ["mount_path_invalid: data", mountedAt("data")],
   ["mount_path_invalid: /data/../etc", mountedAt("/data/../etc")],
@@ -101,7 +104,10 @@ const rows: readonly (readonly [message: string, request: StartRequest, remark?:
   ["entrypoint_must_be_single_path", { main: idling({ entrypoint: "/bin/sh -c" }) }],
   ["duplicate_container_name: main", { sidecars: [idling({ name: "main" })] }],
   ["duplicate_container_name: sidecar-1", { main: idling({ name: "sidecar-1" }), sidecars: [idling()] }],
-  ["duplicate_container_name: tool", { sidecars: [idling({ name: "tool" })], initContainers: [idling({ name: "tool" })] }],
+  [
+    "duplicate_container_name: tool",
+    { sidecars: [idling({ name: "tool" })], initContainers: [idling({ name: "tool" })] },
+  ],
 
   ["inline_file_not_defined", { main: idling({ inlineFileMounts: [{ path: "/etc/ca.crt" }] }) }],
   ["inline_file_path_invalid: etc/ca.crt", file("etc/ca.crt")],

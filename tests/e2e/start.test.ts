@@ -172,7 +172,12 @@ describe("labels", () => {
   test("come from additional_properties and labels, and labels win", async () => {
     const { client } = runner();
     const { id } = await runner().start({
-      additionalProperties: { "label.team": "platform", "label.both": "property", "not-a-label": "x", "label.empty": "" },
+      additionalProperties: {
+        "label.team": "platform",
+        "label.both": "property",
+        "not-a-label": "x",
+        "label.empty": "",
+      },
       labels: { both: "label", "example.com/path": "v_1.0" },
     });
     const { labels } = await client.getWorkloadLabels({ workloadId: id });
@@ -182,7 +187,9 @@ describe("labels", () => {
 
   test("agyn.dev/managed-by is on every Pod, and may be set to its one value", async () => {
     const { client } = runner();
-    const { id } = await runner().start({ additionalProperties: { "label.agyn.dev/managed-by": "agents-orchestrator" } });
+    const { id } = await runner().start({
+      additionalProperties: { "label.agyn.dev/managed-by": "agents-orchestrator" },
+    });
     const { labels } = await client.getWorkloadLabels({ workloadId: id });
     expect(labels["agyn.dev/managed-by"]).toBe("agents-orchestrator");
   });

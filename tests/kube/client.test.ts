@@ -32,7 +32,7 @@ test("the verbs are sent as the API wants them", async () => {
   expect(get?.headers).toMatchObject({
     authorization: "Bearer token-0",
     accept: "application/json",
-    "user-agent": "k8s-runner/0.1.0",
+    "user-agent": expect.stringMatching(/^k8s-runner\/\d+\.\d+\.\d+$/),
   });
   expect(create?.query.get("dryRun")).toBe("All");
   expect(patch?.headers["content-type"]).toBe("application/merge-patch+json");

@@ -59,10 +59,7 @@ interface MadeObject {
   readonly handler?: string;
 }
 
-async function make(
-  collection: string,
-  object: { metadata: { name: string; labels?: Record<string, string> } },
-): Promise<void> {
+async function make(collection: string, object: MadeObject): Promise<void> {
   await cluster.ask("POST", collection, object);
   made.push(`${collection}/${object.metadata.name}`);
 }

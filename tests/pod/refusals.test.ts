@@ -196,6 +196,13 @@ const tables: Record<string, [StartInit, string, Partial<PlanSettings>?][]> = {
     ],
     [
       {
+        ...main({ mounts: ["//a/", "/b", "/a"].map((mountPath) => ({ volume: "v", mountPath })) }),
+        volumes: [ephemeral("v")],
+      },
+      "duplicate_mount_path: /a",
+    ],
+    [
+      {
         main: { image: "a", mounts: [{ volume: "v", mountPath: "/f" }], inlineFileMounts: [{ path: "/f" }] },
         volumes: [ephemeral("v")],
         inlineFiles: { "/f": bytes },

@@ -34,7 +34,8 @@ export async function startBackend(env: Record<string, string | undefined> = pro
 }
 
 async function embedded(): Promise<Backend> {
-  const { startCluster } = await import("./cluster/server.ts"); // not loaded for a real cluster
+  const path = "./cluster/server.ts";
+  const { startCluster } = await import(path); // not loaded for a real cluster
   const cluster = await startCluster();
   const access: Access = {
     server: new URL(cluster.url),
@@ -42,7 +43,12 @@ async function embedded(): Promise<Backend> {
     namespace: cluster.namespace,
     credentials: async () => ({ headers: { authorization: `Bearer ${cluster.token}` }, tls: { ca: cluster.caPem } }),
   };
-  return { kind: "embedded", access, ...adminOf(access, cluster.namespace), [Symbol.asyncDispose]: () => cluster[Symbol.asyncDispose]() };
+  return {
+    kind: "embedded",
+    access,
+    ...adminOf(access, cluster.namespace),
+    [Symbol.asyncDispose]: () => cluster[Symbol.asyncDispose](),
+  };
 }
 
 function real(kubeconfig: string, env: Record<string, string | undefined>): Backend {

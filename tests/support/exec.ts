@@ -2,7 +2,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import {
   type ExecError,
   type ExecExit,
-  ExecExitReason,
+  ExecExitReasonSchema,
   type ExecRequestSchema,
   type ExecResponse,
   type ExecStartRequestSchema,
@@ -85,7 +85,8 @@ export class ExecSession implements AsyncDisposable {
     for (;;) {
       const output = decode(outputOf(this.#seen, "stdout"));
       if (output.includes(text)) return output;
-      if ((await this.next()) === undefined) throw new Error(`${JSON.stringify(text)} never came: ${JSON.stringify(output)}`);
+      if ((await this.next()) === undefined)
+        throw new Error(`${JSON.stringify(text)} never came: ${JSON.stringify(output)}`);
     }
   }
 
@@ -123,7 +124,7 @@ export async function exec(client: RunnerClient, start: ExecStart, stdin?: strin
 /** What most tests look at: how it ended, and the output as text. */
 export function summary({ exit, stdout, stderr, errors }: ExecResult) {
   return {
-    reason: exit ? ExecExitReason[exit.reason] : errors.map(({ code }) => code).join(),
+    reason: exit ? ExecExitReasonSchema.value[exit.reason]?.localName : errors.map(({ code }) => code).join(),
     exitCode: exit?.exitCode,
     stdout: decode(stdout),
     stderr: decode(stderr),
@@ -131,7 +132,8 @@ export function summary({ exit, stdout, stderr, errors }: ExecResult) {
 }
 
 export const decode = (data: Uint8Array): string => new TextDecoder().decode(data);
-export const bytes = (data: string | Uint8Array): Uint8Array => (typeof data === "string" ? new TextEncoder().encode(data) : data);
+export const bytes = (data: string | Uint8Array): Uint8Array =>
+  typeof data === "string" ? new TextEncoder().encode(data) : data;
 
 /** Messages of at most 64 KiB: what clients send. */
 function* pieces(data: Uint8Array): Generator<Uint8Array> {

@@ -23,7 +23,12 @@ export class Gate implements AsyncDisposable {
 
   constructor(over: Access) {
     this.#over = over;
-    this.#server = Bun.serve({ port: 0, hostname: "127.0.0.1", idleTimeout: 0, fetch: (request) => this.#answer(request) });
+    this.#server = Bun.serve({
+      port: 0,
+      hostname: "127.0.0.1",
+      idleTimeout: 0,
+      fetch: (request) => this.#answer(request),
+    });
   }
 
   get access(): Access {
@@ -40,7 +45,14 @@ export class Gate implements AsyncDisposable {
     const refusal = this.refusals.find(({ method, path }) => method === request.method && path.test(pathname));
     if (refusal !== undefined) {
       const { status, reason, message } = refusal;
-      const body = { kind: "Status", apiVersion: "v1", status: "Failure", code: status, message, ...(reason && { reason }) };
+      const body = {
+        kind: "Status",
+        apiVersion: "v1",
+        status: "Failure",
+        code: status,
+        message,
+        ...(reason && { reason }),
+      };
       return Response.json(body, { status });
     }
     const { headers, tls } = await this.#over.credentials();

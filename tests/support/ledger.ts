@@ -45,12 +45,19 @@ export class Ledger {
   }
 
   /** Makes a Pod that the runner did not make. It idles unless `spec` says otherwise. */
-  async foreignPod(name: string, o: { labels?: Record<string, string>; annotations?: Record<string, string>; spec?: Partial<Pod["spec"]> } = {}): Promise<Pod> {
+  async foreignPod(
+    name: string,
+    o: { labels?: Record<string, string>; annotations?: Record<string, string>; spec?: Partial<Pod["spec"]> } = {},
+  ): Promise<Pod> {
     this.#foreignPods.add(name);
     return await this.#backend.admin.pods.create({
       apiVersion: "v1",
       kind: "Pod",
-      metadata: { name, labels: { [MARK]: this.run, ...o.labels }, ...(o.annotations && { annotations: o.annotations }) },
+      metadata: {
+        name,
+        labels: { [MARK]: this.run, ...o.labels },
+        ...(o.annotations && { annotations: o.annotations }),
+      },
       spec: {
         restartPolicy: "Never",
         terminationGracePeriodSeconds: 1,

@@ -14,7 +14,10 @@ export class Link implements AsyncDisposable {
     this.#server = createServer((near) => {
       if (this.#down) return near.destroy();
       const far = connect(Number(to.port || 443), to.hostname);
-      for (const [socket, other] of [[near, far], [far, near]] as const) {
+      for (const [socket, other] of [
+        [near, far],
+        [far, near],
+      ] as const) {
         this.#sockets.add(socket);
         socket.on("error", () => other.destroy()); // a cut is what this class is for
         socket.on("close", () => {

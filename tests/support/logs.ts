@@ -6,7 +6,11 @@ import type { RunnerClient } from "./runner.ts";
 export type LogRequest = MessageInitShape<typeof StreamWorkloadLogsRequestSchema>;
 
 /** The data of a log stream as it comes; throws what the RPC ends with, and for any event that is not a chunk of data. */
-export async function* logChunks(client: RunnerClient, request: LogRequest, options?: CallOptions): AsyncGenerator<Uint8Array> {
+export async function* logChunks(
+  client: RunnerClient,
+  request: LogRequest,
+  options?: CallOptions,
+): AsyncGenerator<Uint8Array> {
   for await (const { event } of client.streamWorkloadLogs(request, options)) {
     if (event.case !== "chunk") throw new Error(`a log event of kind ${event.case}`);
     if (event.value.ts === undefined) throw new Error("a chunk without its time");

@@ -19,7 +19,7 @@ import { Ledger } from "./ledger.ts";
 import { untilRunning } from "./wait.ts";
 
 export type RunnerClient = Client<typeof RunnerService>;
-export type StartRequest = MessageInitShape<typeof StartWorkloadRequestSchema>;
+export type StartRequest = Exclude<MessageInitShape<typeof StartWorkloadRequestSchema>, { $typeName: string }>;
 
 export interface RunnerOptions {
   /** The cluster to use; without it the runner brings its own and closes it. */

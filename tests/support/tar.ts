@@ -16,7 +16,8 @@ export function tar(members: readonly TarMember[]): Uint8Array {
 
 function header({ name, data, mode = data ? 0o644 : 0o755 }: TarMember): Uint8Array {
   const block = Buffer.alloc(BLOCK);
-  const octal = (value: number, at: number, digits: number) => block.write(`${value.toString(8).padStart(digits, "0")}\0`, at);
+  const octal = (value: number, at: number, digits: number) =>
+    block.write(`${value.toString(8).padStart(digits, "0")}\0`, at);
   block.write(name, 0, 100);
   octal(mode, 100, 7);
   octal(0, 108, 7); // uid

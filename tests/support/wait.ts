@@ -68,5 +68,7 @@ export async function refusal(call: Promise<unknown>): Promise<{ code: string; m
     (error: unknown) => ConnectError.from(error),
   );
   if (answer instanceof ConnectError) return { code: Code[answer.code], message: answer.rawMessage };
-  throw new Error(`expected a refusal, got ${JSON.stringify(answer.value, (_, v) => (typeof v === "bigint" ? `${v}` : v))}`);
+  throw new Error(
+    `expected a refusal, got ${JSON.stringify(answer.value, (_, v) => (typeof v === "bigint" ? `${v}` : v))}`,
+  );
 }

@@ -28,6 +28,8 @@ async function startWatcher({ api = new PodApi(), tuning = {}, timing = {} }: Op
     api,
     watcher,
     lines,
+    /** Resolves when a watch is open: what happens from then on is told by it. */
+    watching: () => until(() => api.watches.size === 1),
     /** Resolves when the cache has the workload's Pod like this. */
     seen: (id: string, holds: (pod: CachedPod | undefined) => boolean) =>
       watcher.until(id, (pod) => (holds(pod) ? true : undefined), signal),
@@ -153,6 +155,7 @@ test("our own writes are seen at once: from the watch, or asked for once", async
   const api = new PodApi();
   await using running = await startWatcher({ api, tuning: { freshWaitMs: 10 } });
   await running.watcher.pods();
+  await running.watching();
   // The watch is late: every read proves what it tells.
   api.telling = false;
   const before = api.version;
@@ -175,6 +178,7 @@ test("a read waits a moment for the watch before it asks", async () => {
   const api = new PodApi();
   await using running = await startWatcher({ api, tuning: { freshWaitMs: 60_000 } });
   await running.watcher.pods();
+  await running.watching();
   api.telling = false;
   const before = api.version;
   running.watcher.wrote(api.put("a"));
@@ -191,6 +195,7 @@ test("what an answer told is never taken back while the watch is late", async ()
   api.put("b");
   await using running = await startWatcher({ api, tuning: { freshWaitMs: 10 } });
   await running.seen("b", (pod) => pod !== undefined);
+  await running.watching();
   api.telling = false;
   const patched = api.put("a", { phase: "Failed" });
   running.watcher.wrote(patched);
@@ -214,6 +219,7 @@ test("a miss asks the API once, and only its NotFound is absence", async () => {
   const api = new PodApi();
   await using running = await startWatcher({ api });
   await running.watcher.pods();
+  await running.watching();
   expect(await running.watcher.pod("a")).toBeUndefined();
   expect(api.count("get")).toBe(1);
   api.telling = false;
@@ -247,6 +253,7 @@ test("a cache that nothing proves any more does not answer: the API does, or nob
     timing: { requestMs: 50 },
   });
   await running.watcher.pods();
+  await running.watching();
   api.telling = false;
   api.remove("a");
   await until(() => !running.watcher.live);
@@ -263,6 +270,7 @@ test("a dead watch is found by its silence, and a list over a new connection rep
   const tuning = { relistAfterMs: 20 };
   await using running = await startWatcher({ api, tuning, timing: { watchIdleMs: 30 } });
   await running.seen("a", (pod) => pod !== undefined);
+  await running.watching();
   api.telling = false;
   const missed = api.put("a", { phase: "Failed" });
   await running.seen("a", (pod) => version(pod) === version(missed));
@@ -315,6 +323,7 @@ test("until tells of absence only what is proven, and hands on what pick throws"
   const api = new PodApi();
   await using running = await startWatcher({ api });
   await running.watcher.pods();
+  await running.watching();
   const { signal } = new AbortController();
   api.telling = false;
   const before = api.version;
@@ -349,6 +358,7 @@ test("after a restored etcd, with lower versions, reads come from the cache agai
   const put = api.put("a");
   await using running = await startWatcher({ api, tuning: { freshWaitMs: 10 } });
   await running.seen("a", (pod) => pod !== undefined);
+  await running.watching();
   running.watcher.wrote({ ...put, metadata: { ...put.metadata, resourceVersion: "2000" } }); // a write that the restore undid
   api.version = 500;
   const restored = api.put("a", { phase: "Pending" });

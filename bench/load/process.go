@@ -1,0 +1,83 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	startTime = 20 * time.Second
+	stopTime  = 25 * time.Second // the runner gives running calls 20 s
+)
+
+// A process serves at addr until it is stopped.
+type process struct {
+	addr    string
+	command *exec.Cmd
+}
+
+// start runs a server under Bun and waits for the log line on its stderr that tells its address.
+func start(env []string, file string) (*process, error) {
+	command := exec.Command("bun", file)
+	command.Env = append(os.Environ(), env...)
+	// A group of its own: an interrupt from the keyboard must not end the runner before its workload is removed.
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	log, err := command.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := command.Start(); err != nil {
+		return nil, err
+	}
+	p := &process{command: command}
+	address := make(chan string, 1)
+	go tellAddress(log, address)
+	select {
+	case text := <-address:
+		if addr, found := strings.CutPrefix(text, "addr "); found {
+			p.addr = addr
+			return p, nil
+		}
+		p.stop()
+		return nil, fmt.Errorf("%s did not start: %s", file, text)
+	case <-time.After(startTime):
+		p.stop()
+		return nil, fmt.Errorf("%s told no address within %s", file, startTime)
+	}
+}
+
+// tellAddress sends "addr host:port" once it is told, or the log's last line when it ends before; warnings are passed on.
+func tellAddress(log io.Reader, address chan<- string) {
+	lines := bufio.NewScanner(log)
+	last := "no output"
+	for told := false; lines.Scan(); last = lines.Text() {
+		var line struct{ Addr, Level string }
+		_ = json.Unmarshal(lines.Bytes(), &line) // what is no JSON has no address
+		if line.Addr != "" && !told {
+			told = true
+			address <- "addr " + line.Addr
+		}
+		if line.Level == "warn" || line.Level == "error" {
+			fmt.Fprintln(os.Stderr, lines.Text())
+		}
+	}
+	select {
+	case address <- last:
+	default: // it was told
+	}
+}
+
+// stop ends the process, by force if it must.
+func (p *process) stop() {
+	_ = p.command.Process.Signal(syscall.SIGTERM) // it may have ended
+	kill := time.AfterFunc(stopTime, func() { _ = p.command.Process.Kill() })
+	defer kill.Stop()
+	_ = p.command.Wait() // how a stopped process ends does not matter
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+)
+
+const (
+	requestsRow  = "inspect-requests"
+	inspectCalls = 1_000
+)
+
+// countRequests tells how many requests a runner makes to the API server while it answers calls of InspectWorkload. The
+// runner is one of its own that reaches the cluster through a counting proxy. Its watch, which the API server ends every
+// half minute, is counted apart.
+func countRequests(ctx context.Context, c *cluster, id string, out io.Writer) error {
+	proxy, err := c.serveCounting()
+	if err != nil {
+		return err
+	}
+	defer proxy.close()
+	counted, err := start([]string{
+		"GRPC_ADDR=127.0.0.1:0", "LOG_LEVEL=info", "KUBE_NAMESPACE=" + c.namespace,
+		"KUBECONFIG=" + proxy.kubeconfig, "KUBERNETES_SERVICE_HOST=", // empty: not as inside of a Pod
+	}, "dist/k8s-runner.js")
+	if err != nil {
+		return err
+	}
+	defer counted.stop()
+	runner, err := dial(ctx, counted.addr)
+	if err != nil {
+		return err
+	}
+	defer runner.connection.Close()
+	inspect := runner.inspect(id)
+	if _, err := inspect(ctx); err != nil { // waits for the first list
+		return err
+	}
+	before, watchesBefore := proxy.requests.Load(), proxy.watches.Load()
+	if before == 0 {
+		return fmt.Errorf("%s: the proxy saw no LIST: it does not count", requestsRow)
+	}
+	for range inspectCalls {
+		if _, err := inspect(ctx); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(out, "\n%s: %d requests to the API server during %d calls of InspectWorkload (and %d renewals of the watch); %d before them\n",
+		requestsRow, proxy.requests.Load()-before, inspectCalls, proxy.watches.Load()-watchesBefore, before)
+	return nil
+}
+
+// A countingProxy passes on to the API server what its kubeconfig's user asks for.
+type countingProxy struct {
+	requests, watches atomic.Int64
+	kubeconfig        string
+	server            *http.Server
+}
+
+func (c *cluster) serveCounting() (*countingProxy, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "k8s-runner-bench-")
+	if err != nil {
+		return nil, err
+	}
+	// Others on the machine shall not use the cluster through this port.
+	token := rand.Text()
+	p := &countingProxy{kubeconfig: filepath.Join(dir, "config")}
+	forward := &httputil.ReverseProxy{
+		Transport:     c.transport(),
+		FlushInterval: -1, // a watch is read as it comes
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(c.server)
+			for name := range c.headers {
+				r.Out.Header.Set(name, c.headers.Get(name))
+			}
+		},
+	}
+	p.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer "+token {
+			http.Error(w, "unauthorized", http.StatusUnauthorized)
+			return
+		}
+		r.Header.Del("Authorization")
+		if r.URL.Query().Has("watch") {
+			p.watches.Add(1)
+		} else {
+			p.requests.Add(1)
+		}
+		forward.ServeHTTP(w, r)
+	})}
+	go p.server.Serve(listener)
+	config := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: bench,
+contexts: [{name: bench, context: {cluster: bench, user: bench}}],
+clusters: [{name: bench, cluster: {server: "http://%s", insecure-skip-tls-verify: true}}],
+users: [{name: bench, user: {token: "%s"}}]}
+`, listener.Addr(), token)
+	return p, os.WriteFile(p.kubeconfig, []byte(config), 0o600)
+}
+
+func (p *countingProxy) close() {
+	p.server.Close()
+	os.RemoveAll(filepath.Dir(p.kubeconfig))
+}

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Measures the runner as it ships against a real cluster, each row beside its baselines in the same run, and prints a table.
+# The cluster is found as the runner finds it (inside of a Pod, KUBECONFIG, ~/.kube/config); the workload that is measured
+# goes to KUBE_NAMESPACE and is removed at the end. Needs Go; what is built goes to dist/bench.
+# Arguments: flags of the load generator (-h lists them), then names of rows; none measures all.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PWD/node_modules/.bin:$PATH"
+
+[ -d node_modules ] && [ -d src/gen ] || npx --yes bun@1.4.5 run --silent setup
+bun run --silent build >/dev/null
+mkdir -p dist/bench
+export GOBIN="$PWD/dist/bench"
+(cd bench/load && go install google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc)
+bun node_modules/@bufbuild/buf/bin/buf generate --template bench/buf.gen.yaml --path proto/agynio/api/runner
+(cd bench/load && go build -o "$GOBIN/load" .)
+
+# Credentials go through the pipe, so that they stand in no file and no argument list.
+bun bench/access.ts | dist/bench/load "$@"
