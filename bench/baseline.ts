@@ -1,4 +1,4 @@
-import { createServer } from "node:http2";
+import { createServer, type ServerHttp2Stream } from "node:http2";
 
 /**
  * The least that node:http2 on this runtime can do for a unary gRPC call: the bytes of Ready's answer once the request, whatever
@@ -9,7 +9,7 @@ const message = Buffer.from([0x0a, 2, ...Buffer.from("ok")]); // ReadyResponse {
 const frame = Buffer.from([0, 0, 0, 0, message.length, ...message]); // not compressed, four bytes of length
 
 const server = createServer({ maxSessionMemory: 1000 }); // as the runner's listener
-server.on("stream", (stream) => {
+server.on("stream", (stream: ServerHttp2Stream) => {
   stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
   stream.on("end", () => {
     stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });

@@ -14,7 +14,7 @@ const DNS_LABEL =
 const ENV_NAME =
   "a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', and must not start with a digit (e.g. 'my.env-name',  or 'MY_ENV.NAME',  or 'MyEnvName1', regex used for validation is '[-._a-zA-Z][-._a-zA-Z0-9]*')";
 
-const volume = { name: "data", kind: 1 };
+const volume = { name: "data", kind: 1 as const };
 const credential = { registry: "registry.test", username: "user", password: "pass" };
 const mountedAt = (...paths: string[]): StartRequest => ({
   volumes: [volume],

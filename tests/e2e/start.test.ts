@@ -70,7 +70,7 @@ describe("the id of the caller", () => {
       const workloadId = freshId();
       const request = {
         workloadId,
-        volumes: [{ name: "data", kind: 2, persistentName: claimName.call(runner().ledger, `pair-${index}`) }],
+        volumes: [{ name: "data", kind: 2 as const, persistentName: claimName.call(runner().ledger, `pair-${index}`) }],
         imagePullCredentials: [{ registry: "registry.test", username: "u", password: "p" }],
       };
       const outcomes = await Promise.allSettled([runner().start(request), runner().start(request)]);
