@@ -47,7 +47,8 @@ export class LogBuffer {
     const end = all.lastIndexOf(LINE_END) + 1;
     this.#push(all.subarray(0, end), countLines(all.subarray(0, end)));
     let start = end;
-    for (; all.length - start > LONGEST_LINE; start += LONGEST_LINE) this.#push(all.subarray(start, start + LONGEST_LINE), 1);
+    for (; all.length - start > LONGEST_LINE; start += LONGEST_LINE)
+      this.#push(all.subarray(start, start + LONGEST_LINE), 1);
     this.#partial.set(stream, all.subarray(start));
   }
 

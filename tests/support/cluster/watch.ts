@@ -50,7 +50,10 @@ export function serveWatch(store: Store, options: WatchOptions, response: Server
     if (response.writableLength > MAX_BACKLOG) response.destroy();
   };
   const bookmark = (annotations?: Record<string, string>) => {
-    const metadata = { resourceVersion: String(Math.max(sent, store.version)), ...(annotations ? { annotations } : {}) };
+    const metadata = {
+      resourceVersion: String(Math.max(sent, store.version)),
+      ...(annotations ? { annotations } : {}),
+    };
     send("BOOKMARK", { kind: KINDS[resource], apiVersion: "v1", metadata, ...EMPTY[resource] });
   };
   const forward = (change: Change) => {
@@ -109,9 +112,11 @@ function selected({ type, object, previous, version }: Change, selector: Selecto
   if (!before) return undefined;
   if (type === "DELETED") return { type, object };
   // As it was when it still matched, but with the version of the change.
-  return { type: "DELETED", object: { ...previous, metadata: { ...previous.metadata, resourceVersion: String(version) } } };
+  return {
+    type: "DELETED",
+    object: { ...previous, metadata: { ...previous.metadata, resourceVersion: String(version) } },
+  };
 }
 
 /** The query of a watch: `watch=true` or `watch=1`. */
 export const isWatch = (query: URLSearchParams): boolean => /^(true|1)$/.test(query.get("watch") ?? "");
-
