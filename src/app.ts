@@ -13,6 +13,8 @@ import { PodWatcher } from "./watcher.ts";
 export interface App extends AsyncDisposable {
   readonly address: { readonly host: string; readonly port: number };
   readonly watcher: PodWatcher;
+  /** Resolves with the cause when it can no longer be reached. */
+  readonly failed: Promise<Error>;
   /** Lets running calls end for up to `graceMs`, then ends them; resolves when nothing of the app runs any more. */
   close(graceMs: number): Promise<void>;
 }
@@ -52,5 +54,5 @@ export async function startApp({ config, access, log }: { config: Config; access
     over.abort(new Error("the runner has ended"));
     await Promise.all(background);
   };
-  return { address: server.address, watcher, close, [Symbol.asyncDispose]: () => close(0) };
+  return { address: server.address, watcher, failed: server.failed, close, [Symbol.asyncDispose]: () => close(0) };
 }

@@ -52,6 +52,7 @@ export class Listener {
   readonly #http1;
   readonly #http2;
   readonly #closed = Promise.withResolvers<void>();
+  readonly #failed = Promise.withResolvers<Error>();
   #draining = false;
 
   constructor({ handle, log, idleMs = IDLE_MS }: { handle: HttpHandler; log: Log; idleMs?: number }) {
@@ -68,6 +69,11 @@ export class Listener {
     });
     this.#http2.on("session", (session) => this.#trackSession(session));
     this.#http2.on("stream", (stream) => stream.on("error", (error) => this.#debug("stream failed", error)));
+  }
+
+  /** Resolves with what went wrong when the port can no longer be served. */
+  get failed(): Promise<Error> {
+    return this.#failed.promise;
   }
 
   /** Resolves once draining was asked for and the last connection is gone. */
@@ -90,7 +96,7 @@ export class Listener {
       throw new Error(`listen on ${address}: ${text}`, { cause: error });
     }
     this.#server.off("error", reject);
-    this.#server.on("error", (error) => this.#log.error({ error }, "listener failed"));
+    this.#server.on("error", this.#failed.resolve);
     const bound = this.#server.address();
     if (bound === null || typeof bound === "string") throw new Error(`listen on ${address}: not a TCP address`);
     return { host: bound.address, port: bound.port };

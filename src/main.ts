@@ -30,7 +30,8 @@ async function main(): Promise<void> {
     "cluster access",
   );
   const app = await startApp({ config, access, log });
-  await stopping.promise;
+  const failure = await Promise.race([stopping.promise, app.failed]);
+  if (failure !== undefined) throw failure;
   log.info({ caller: "main" }, "shutting down");
   await app.close(SHUTDOWN_GRACE_MS);
 }

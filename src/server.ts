@@ -18,6 +18,8 @@ export interface ServerOptions {
 
 export interface RunningServer extends AsyncDisposable {
   readonly address: { host: string; port: number };
+  /** Resolves with the cause when the port can no longer be served. */
+  readonly failed: Promise<Error>;
   /**
    * Takes no new connections and calls, lets running calls end for up to `graceMs`, then aborts their signals with
    * UNAVAILABLE and, a second later, drops what is left. Resolves when no connection is left. A second call may shorten
@@ -44,7 +46,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     listener.destroy();
     await listener.closed;
   };
-  return { address, close, [Symbol.asyncDispose]: () => close(0) };
+  return { address, failed: listener.failed, close, [Symbol.asyncDispose]: () => close(0) };
 }
 
 /** Whether `end` came within `ms`. */
