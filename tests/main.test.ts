@@ -1,0 +1,62 @@
+import { expect, test } from "bun:test";
+
+/** The process as it is started, with nothing in its environment but what is given. */
+function runner(env: Record<string, string>) {
+  return Bun.spawn([process.execPath, "src/main.ts"], { env, stdout: "pipe", stderr: "pipe" });
+}
+
+/** A kubeconfig of a cluster that is not there: nothing of it is needed to start and to serve. */
+const kubeconfig = `${import.meta.dir}/support/nowhere.yaml`;
+const env = { KUBE_NAMESPACE: "workloads", KUBECONFIG: kubeconfig, GRPC_ADDR: "127.0.0.1:0" };
+
+/** Log lines until one with this message, which is returned. */
+async function untilLine(lines: AsyncGenerator<string>, msg: string): Promise<Record<string, unknown>> {
+  // By hand: `for await` would end the generator for the next call.
+  for (let step = await lines.next(); !step.done; step = await lines.next()) {
+    const entry: Record<string, unknown> = JSON.parse(step.value);
+    if (entry.msg === msg) return entry;
+  }
+  throw new Error(`the process ended without ${msg}`);
+}
+
+async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  const decoder = new TextDecoder();
+  let rest = "";
+  for await (const data of stream) {
+    const lines = (rest + decoder.decode(data, { stream: true })).split("\n");
+    rest = lines.pop() ?? "";
+    yield* lines;
+  }
+}
+
+test("a process that cannot start says why in one line on stderr, and ends with status 1", async () => {
+  const cases = [
+    [{}, "k8s-runner failed: load config: KUBE_NAMESPACE is required\n"],
+    [{ ...env, KUBECONFIG: "/no/such" }, "k8s-runner failed: init kube client: "],
+    [{ ...env, GRPC_ADDR: "nonsense" }, "k8s-runner failed: listen on nonsense: "],
+  ] as const;
+  for (const [given, said] of cases) {
+    const child = runner(given);
+    const lines = (await child.stderr.text()).split("\n").filter((line) => !line.startsWith("{"));
+    expect(lines.join("\n")).toStartWith(said);
+    expect(await child.exited).toBe(1);
+  }
+});
+
+test("it serves before the cluster answers, tells what it does in JSON lines, and ends with 0 when told to", async () => {
+  const child = runner({ ...env, LOG_LEVEL: "debug" });
+  const lines = linesOf(child.stderr);
+  expect(await untilLine(lines, "cluster access")).toMatchObject({ level: "info", caller: "main" });
+  const { addr, ...line } = await untilLine(lines, "gRPC server starting");
+  expect(line).toMatchObject({ level: "info", listener: "tcp", ts: expect.any(Number) });
+  const answer = await fetch(`http://${addr}/agynio.api.runner.v1.RunnerService/Ready`, {
+    method: "POST",
+    headers: { "content-type": "application/json", "x-identity-id": "agent-1" },
+    body: "{}",
+  });
+  expect(await answer.json()).toEqual({ status: "ok" });
+  expect(await untilLine(lines, "request")).toMatchObject({ rpc: "Ready", code: "ok", identity_id: "agent-1" });
+  child.kill("SIGTERM");
+  await untilLine(lines, "shutting down");
+  expect(await child.exited).toBe(0);
+});
