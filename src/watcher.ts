@@ -186,7 +186,7 @@ export class PodWatcher {
     await this.#ready(signal);
     const waitMs = FRESH_WAIT_MS + this.#cache.size * FRESH_WAIT_MS_PER_POD;
     if (this.live && (await this.#fresh(() => this.#awaited.size === 0, waitMs, signal))) return undefined;
-    const { pods, version } = await this.#live.list(MANAGED_SELECTOR, signal);
+    const { items: pods, version } = await this.#live.list(MANAGED_SELECTOR, signal);
     // No later read may tell of an earlier state: neither of these Pods, nor of those that are not among them any more.
     const uids = new Set(pods.map((pod) => pod.metadata?.uid));
     for (const pod of pods) this.wrote(pod);

@@ -96,10 +96,24 @@ export class Collection<T> {
     continue: token,
     signal,
   }: Call & { labelSelector?: string; limit?: number; continue?: string } = {}): Promise<ListPage<T>> {
-    const query = given({ labelSelector, limit: limit?.toString(), continue: token });
-    const answer = await this.#transport.json({ method: "GET", path: this.#path(), query, signal });
-    if (!isList<T>(answer, `${this.#kind}List`)) throw this.#wrong(`${this.#kind}List`);
-    return answer;
+    return this.#page(given({ labelSelector, limit: limit?.toString(), continue: token }), signal);
+  }
+
+  /**
+   * Everything that matches, as of one moment, in the API's order: whole or not at all, for a short list would be taken for
+   * the truth (ruling 5). One whose continue token expires (410) is begun again, a few times. Throws as `list`.
+   */
+  async listAll({
+    labelSelector,
+    signal,
+  }: Call & { labelSelector?: string }): Promise<{ items: T[]; version: string }> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#pages(given({ labelSelector, limit: String(PAGE) }), signal);
+      } catch (error) {
+        if (!(error instanceof KubeError && error.gone) || attempt === LIST_ATTEMPTS) throw error;
+      }
+    }
   }
 
   /**
@@ -128,6 +142,23 @@ export class Collection<T> {
       if (isStatus(event)) throw fromStatus(event, 500);
       yield event;
     }
+  }
+
+  async #pages(query: Query, signal: AbortSignal | undefined): Promise<{ items: T[]; version: string }> {
+    let page = await this.#page(query, signal);
+    const { items } = page;
+    const version = page.metadata.resourceVersion; // all pages show the state of the first
+    while (page.metadata.continue) {
+      page = await this.#page([...query, ["continue", page.metadata.continue]], signal);
+      for (const item of page.items) items.push(item); // one by one: the arguments of a call are limited in number
+    }
+    return { items, version };
+  }
+
+  async #page(query: Query, signal: AbortSignal | undefined): Promise<ListPage<T>> {
+    const answer = await this.#transport.json({ method: "GET", path: this.#path(), query, signal });
+    if (!isList<T>(answer, `${this.#kind}List`)) throw this.#wrong(`${this.#kind}List`);
+    return answer;
   }
 
   #path(name?: string) {
@@ -225,6 +256,11 @@ function given(parameters: Record<string, string | undefined>): Query {
   return Object.entries(parameters).flatMap(([name, value]) => (value === undefined ? [] : [[name, value] as const]));
 }
 
+/** Items a page: about a mebibyte of Pods. */
+const PAGE = 500;
+/** How often a list is begun before it is given up: a cluster where tokens expire that fast cannot be listed. */
+const LIST_ATTEMPTS = 3;
+
 /** The kind decides; what an object holds beyond that is the API server's promise. */
 function isKind<T>(value: unknown, kind: string): value is T {
   return isObject(value) && value.kind === kind && isObject(value.metadata);
@@ -234,8 +270,14 @@ function isList<T>(value: unknown, kind: string): value is ListPage<T> {
   if (!isKind<{ metadata: Record<string, unknown>; items?: unknown }>(value, kind)) return false;
   const { items, metadata } = value;
   const known = typeof metadata.resourceVersion === "string" && metadata.resourceVersion !== "";
-  return known && Array.isArray(items) && items.every((item) => isObject(item) && isObject(item.metadata));
+  return known && Array.isArray(items) && items.every(isIdentified);
 }
+
+/** What cannot be told from others cannot be kept. */
+const isIdentified = (item: unknown): boolean =>
+  isObject(item) && isObject(item.metadata) && isText(item.metadata.name) && isText(item.metadata.uid);
+
+const isText = (value: unknown): boolean => typeof value === "string" && value !== "";
 
 const EVENT_TYPES: readonly unknown[] = ["ADDED", "MODIFIED", "DELETED", "BOOKMARK"];
 

@@ -11,7 +11,6 @@ import { Backoff } from "../time.ts";
 import { ignoreNotFound } from "./find.ts";
 import type { Parts } from "./parts.ts";
 
-const PAGE_SIZE = 500;
 /** A watch lives this long at most, so that a dead link is found (with the idle limit of the transport). */
 const WATCH_SECONDS = 28;
 /** Failures in a row before the caller is told that there is no cluster to hear of. */
@@ -49,18 +48,8 @@ async function* eventsWithoutEnd({ kube, log }: Parts, signal: AbortSignal): Asy
   while (!signal.aborted) {
     try {
       if (version === "") {
-        let next: string | undefined;
-        let listed: string;
-        do {
-          const page = await kube.events.list({
-            limit: PAGE_SIZE,
-            signal,
-            ...(next === undefined ? {} : { continue: next }),
-          });
-          yield* page.items;
-          listed = page.metadata.resourceVersion;
-          next = page.metadata.continue || undefined;
-        } while (next !== undefined);
+        const { items, version: listed } = await kube.events.listAll({ signal });
+        yield* items;
         version = listed;
       }
       const since = performance.now();

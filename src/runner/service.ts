@@ -1,10 +1,9 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { RunnerService } from "../gen/agynio/api/runner/v1/runner_pb.ts";
-import { VOLUME_KEY_LABEL, WORKLOAD_KEY_LABEL, workloadIdOf } from "../pod/names.ts";
+import { MANAGED_SELECTOR, VOLUME_KEY_LABEL, WORKLOAD_KEY_LABEL, workloadIdOf } from "../pod/names.ts";
 import { inspectionOf } from "../pod/status.ts";
 import { requireSelector } from "../pod/validate.ts";
 import { putArchive } from "./archive.ts";
-import { managedClaims } from "./claims.ts";
 import { streamEvents } from "./events.ts";
 import { exec } from "./exec.ts";
 import { findPod, nameOf, requireText, requireWorkloadId } from "./find.ts";
@@ -70,7 +69,7 @@ export const runnerService = (parts: Parts): Required<ServiceImpl<typeof RunnerS
   },
 
   async listVolumes(_request, { signal }) {
-    const claims = await managedClaims(parts, signal);
+    const { items: claims } = await parts.kube.claims.listAll({ labelSelector: MANAGED_SELECTOR, signal });
     return {
       volumes: claims.flatMap((claim) => {
         const volumeKey = claim.metadata?.labels?.[VOLUME_KEY_LABEL];

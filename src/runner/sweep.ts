@@ -1,8 +1,7 @@
 import { KubeError } from "../kube/error.ts";
 import type { Claim, Pod } from "../kube/types.ts";
-import { CREATED_FOR_ANNOTATION, SETUP_GATE } from "../pod/names.ts";
+import { CREATED_FOR_ANNOTATION, MANAGED_SELECTOR, SETUP_GATE } from "../pod/names.ts";
 import { sleep } from "../time.ts";
-import { managedClaims } from "./claims.ts";
 import { ignoreNotFound, nameOf, uidOf } from "./find.ts";
 import type { Parts } from "./parts.ts";
 
@@ -39,9 +38,8 @@ export async function sweepDeadStarts(
 
 async function discardDeadStart(pod: Pod, parts: SweepParts): Promise<void> {
   const signal = AbortSignal.timeout(DISCARD_MS);
-  const claims = (await managedClaims(parts, signal)).filter(
-    (claim) => claim.metadata?.annotations?.[CREATED_FOR_ANNOTATION] === uidOf(pod),
-  );
+  const { items } = await parts.kube.claims.listAll({ labelSelector: MANAGED_SELECTOR, signal });
+  const claims = items.filter((claim) => claim.metadata?.annotations?.[CREATED_FOR_ANNOTATION] === uidOf(pod));
   // The version makes sure that it is still gated: the gate's removal is a write.
   await discard(pod, claims, parts, signal, pod.metadata?.resourceVersion);
   parts.log.info({ pod: nameOf(pod), pvcs: claims.map(nameOf) }, "removed a start that died");

@@ -3,7 +3,6 @@ import type { Kube } from "../kube/client.ts";
 import { KubeError } from "../kube/error.ts";
 import type { Pod } from "../kube/types.ts";
 import { boundedSignal, sleep } from "../time.ts";
-import { listAll } from "./reflector.ts";
 
 /** Requests a second, and how long one waits for its turn: a caller may ask for absent workloads without end. */
 const PER_SECOND = 100;
@@ -35,8 +34,10 @@ export class LiveReads {
     });
   }
 
-  list(selector: string, signal: AbortSignal | undefined): Promise<{ pods: Pod[]; version: string }> {
-    return this.#shared(`list ${selector}`, signal, (bound) => listAll(this.#kube, selector, bound));
+  list(labelSelector: string, signal: AbortSignal | undefined): Promise<{ items: Pod[]; version: string }> {
+    return this.#shared(`list ${labelSelector}`, signal, (bound) =>
+      this.#kube.pods.listAll({ labelSelector, signal: bound }),
+    );
   }
 
   /**

@@ -5,8 +5,6 @@ import { MANAGED_SELECTOR } from "../pod/names.ts";
 import type { Backoff } from "../time.ts";
 import { compareVersions, identityOf } from "./cache.ts";
 
-/** Pods a LIST page. */
-const PAGE = 500;
 /** A watch is ended by the server after 25 to 30 s: its clean end proves the connection alive. */
 const WATCH_SECONDS = { min: 25, spread: 6 };
 /** A watch that was younger when it ended is taken for a failure, whatever it delivered before. */
@@ -78,9 +76,9 @@ export class Reflector {
     const { kube, sink } = this.#options;
     this.stats.lists++;
     sink.beforeList();
-    const { pods, version } = await listAll(kube, MANAGED_SELECTOR, signal);
+    const { items, version } = await kube.pods.listAll({ labelSelector: MANAGED_SELECTOR, signal });
     this.#version = version;
-    sink.listed(pods, version);
+    sink.listed(items, version);
   }
 
   /** One watch to its end; whether it was a sign of life. */
@@ -125,34 +123,6 @@ export class Reflector {
     sink.proven();
     return true;
   }
-}
-
-/** All pages of a consistent list; a 410 in the middle fails it as a whole. */
-export async function listAll(
-  kube: Pick<Kube, "pods">,
-  labelSelector: string,
-  signal: AbortSignal | undefined,
-): Promise<{ pods: Pod[]; version: string }> {
-  const pods: Pod[] = [];
-  let version = "";
-  let token: string | undefined;
-  do {
-    const page = await kube.pods.list({
-      labelSelector,
-      limit: PAGE,
-      ...(token ? { continue: token } : {}),
-      ...(signal ? { signal } : {}),
-    });
-    // One by one: the arguments of a call are limited in number.
-    for (const pod of page.items) {
-      if (identityOf(pod) === undefined)
-        throw new KubeError(200, "", "the API server listed a Pod without an identity");
-      pods.push(pod);
-    }
-    version ||= page.metadata.resourceVersion; // all pages show the state of the first
-    token = page.metadata.continue;
-  } while (token);
-  return { pods, version };
 }
 
 function causeOf(error: unknown): string {
