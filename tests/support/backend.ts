@@ -29,24 +29,17 @@ export interface Backend extends AsyncDisposable {
  * environment gives (KUBERNETES_SERVICE_HOST and the mounted ServiceAccount) in place of the admin's.
  */
 export async function startBackend(env: Record<string, string | undefined> = process.env): Promise<Backend> {
-  const kubeconfig = env["E2E_KUBECONFIG"];
+  const kubeconfig = env.E2E_KUBECONFIG;
   return kubeconfig === undefined || kubeconfig === "" ? embedded() : real(kubeconfig, env);
 }
 
 async function embedded(): Promise<Backend> {
-  const path = "./cluster/server.ts";
-  const { startCluster } = await import(path); // not loaded for a real cluster
+  const { embeddedAccess, startCluster } = await import("./cluster/cluster.ts"); // not loaded for a real cluster
   const cluster = await startCluster();
-  const access: Access = {
-    server: new URL(cluster.url),
-    source: "embedded cluster",
-    namespace: cluster.namespace,
-    credentials: async () => ({ headers: { authorization: `Bearer ${cluster.token}` }, tls: { ca: cluster.caPem } }),
-  };
   return {
     kind: "embedded",
-    access,
-    ...adminOf(access, cluster.namespace),
+    access: embeddedAccess(cluster),
+    ...adminOf(embeddedAccess(cluster, { admin: true }), cluster.namespace),
     [Symbol.asyncDispose]: () => cluster[Symbol.asyncDispose](),
   };
 }
@@ -54,11 +47,11 @@ async function embedded(): Promise<Backend> {
 function real(kubeconfig: string, env: Record<string, string | undefined>): Backend {
   readFileSync(kubeconfig); // a wrong path fails here, with the path in the message, and not as a test on another cluster
   const admin = clusterAccess({ KUBECONFIG: kubeconfig });
-  const access = env["E2E_IN_CLUSTER"] === "1" ? clusterAccess(env) : admin;
+  const access = env.E2E_IN_CLUSTER === "1" ? clusterAccess(env) : admin;
   return {
     kind: "real",
     access,
-    ...adminOf(admin, env["E2E_NAMESPACE"] ?? "agyn"),
+    ...adminOf(admin, env.E2E_NAMESPACE ?? "agyn"),
     [Symbol.asyncDispose]: async () => {}, // not ours to end
   };
 }

@@ -86,7 +86,7 @@ function namespacesSandbox({ directory, hostname, mounts }: SandboxOptions): San
     .map((mount) => ({ ...mount, target: withoutLinks(mount.target) }))
     .sort((a, b) => (a.target < b.target ? -1 : 1));
   const places = sorted.flatMap(({ readOnly, source, target }) => [readOnly ? "ro" : "rw", source, target]);
-  const environment = { PATH: process.env["PATH"] ?? "", LAUNCH, BUILD_ROOT };
+  const environment = { PATH: process.env.PATH ?? "", LAUNCH, BUILD_ROOT };
   return {
     first: (program) => ({
       command: [
@@ -121,7 +121,7 @@ function withoutLinks(path: string): string {
 
 /** The better kind that works here, found out by running a program in it. `SANDBOX=paths` in the environment forces the plain one. */
 export function sandboxKind(): SandboxKind {
-  if (process.platform !== "linux" || process.env["SANDBOX"] === "paths") return "paths";
+  if (process.platform !== "linux" || process.env.SANDBOX === "paths") return "paths";
   const directory = mkdtempSync(join(tmpdir(), "sandbox-"));
   try {
     const program = { argv: ["true"], environment: [], workingDirectory: "/" };

@@ -1,4 +1,5 @@
-/** The shape that all API objects share, and small accessors over it. */
+/** The shape that all API objects share, readers for objects as they come from outside, and merge patch. */
+import type { Claim, KubeEvent, Pod, Secret } from "../../../src/kube/types.ts";
 
 export interface OwnerReference {
   readonly apiVersion: string;
@@ -8,20 +9,20 @@ export interface OwnerReference {
 }
 
 export interface Metadata {
-  name: string;
-  namespace: string;
-  uid: string;
-  resourceVersion: string;
-  generation?: number;
-  creationTimestamp: string;
-  deletionTimestamp?: string;
-  deletionGracePeriodSeconds?: number;
-  labels?: Record<string, string>;
-  annotations?: Record<string, string>;
-  ownerReferences?: OwnerReference[];
-  finalizers?: string[];
-  managedFields?: unknown[];
-  generateName?: string;
+  readonly name: string;
+  readonly generateName?: string;
+  readonly namespace: string;
+  readonly uid: string;
+  readonly resourceVersion: string;
+  readonly generation?: number;
+  readonly creationTimestamp: string;
+  readonly deletionTimestamp?: string;
+  readonly deletionGracePeriodSeconds?: number;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly ownerReferences?: readonly OwnerReference[];
+  readonly finalizers?: readonly string[];
+  readonly managedFields?: readonly unknown[];
 }
 
 /** An object as it is stored. Stored objects are never changed: an update replaces them. */
@@ -31,34 +32,70 @@ export interface ApiObject {
   readonly metadata: Metadata;
 }
 
-/** What a client sent, before anything is known about it. */
-export type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
-export type JsonObject = { [key: string]: Json };
+export type StoredPod = ApiObject & {
+  readonly spec: NonNullable<Pod["spec"]>;
+  readonly status: NonNullable<Pod["status"]>;
+};
+export type StoredClaim = ApiObject & {
+  readonly spec: NonNullable<Claim["spec"]>;
+  readonly status: NonNullable<Claim["status"]>;
+};
+export type StoredSecret = ApiObject & Pick<Secret, "data" | "type">;
+export type StoredEvent = ApiObject & Omit<KubeEvent, "metadata" | "apiVersion" | "kind">;
+
+export const isPod = (object: ApiObject): object is StoredPod => object.kind === "Pod";
+export const isClaim = (object: ApiObject): object is StoredClaim => object.kind === "PersistentVolumeClaim";
+export const isSecret = (object: ApiObject): object is StoredSecret => object.kind === "Secret";
+
+/** A JSON object of which nothing is known yet. */
+export type JsonObject = { readonly [key: string]: unknown };
 
 export const isObject = (value: unknown): value is JsonObject =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** RFC 3339 to the second, as metav1.Time is written. */
-export const timestamp = (at: Date = new Date()): string => `${at.toISOString().slice(0, 19)}Z`;
-
-/** RFC 3339 with six decimals, as metav1.MicroTime is written. */
-export const microTimestamp = (at: Date = new Date()): string => `${at.toISOString().slice(0, 23)}000Z`;
-
-/** JSON merge patch (RFC 7386): null deletes, objects merge, anything else replaces. `target` stays as it was. */
-export function mergePatch(target: Json | undefined, patch: Json): Json {
-  if (!isObject(patch)) return patch;
-  const result: JsonObject = isObject(target) ? { ...target } : {};
-  for (const [key, value] of Object.entries(patch)) {
-    if (value === null) delete result[key];
-    else
-      Object.defineProperty(
-        result,
-        key,
-        entry(mergePatch(Object.hasOwn(result, key) ? result[key] : undefined, value)),
-      );
-  }
-  return result;
+/** Whether this has what every object must have; the rest of it is for validation to check. */
+export function isApiObject(value: unknown): value is ApiObject {
+  if (!isObject(value) || typeof value.kind !== "string" || !isObject(value.metadata)) return false;
+  const { name, namespace } = value.metadata;
+  return typeof name === "string" && typeof namespace === "string";
 }
 
-/** A plain property even for the key `__proto__`. */
-const entry = (value: Json) => ({ value, enumerable: true, configurable: true, writable: true });
+/** Readers of a field: what is not there, or of another type, is as if it were empty. */
+export const objectAt = (object: JsonObject, key: string): JsonObject => {
+  const value = object[key];
+  return isObject(value) ? value : {};
+};
+export const textAt = (object: JsonObject, key: string): string => {
+  const value = object[key];
+  return typeof value === "string" ? value : "";
+};
+export const objectsAt = (object: JsonObject, key: string): JsonObject[] => {
+  const value = object[key];
+  return Array.isArray(value) ? value.filter(isObject) : [];
+};
+export const textsAt = (object: JsonObject, key: string): string[] => {
+  const value = object[key];
+  return Array.isArray(value) ? value.filter((each) => typeof each === "string") : [];
+};
+export const textMapAt = (object: JsonObject, key: string): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(objectAt(object, key)).filter((entry): entry is [string, string] => typeof entry[1] === "string"),
+  );
+
+/** RFC 3339 to the second, as metav1.Time is written. */
+export const timestamp = (at: number = Date.now()): string => `${new Date(at).toISOString().slice(0, 19)}Z`;
+
+/** RFC 3339 with six decimals, as metav1.MicroTime is written. */
+export const microTimestamp = (at: number = Date.now()): string => `${new Date(at).toISOString().slice(0, 23)}000Z`;
+
+/** JSON merge patch (RFC 7386): null deletes, objects merge, anything else replaces. `target` stays as it was. */
+export function mergePatch(target: unknown, patch: unknown): unknown {
+  if (!isObject(patch)) return patch;
+  // A map, for a key may be `__proto__`.
+  const result = new Map(Object.entries(isObject(target) ? target : {}));
+  for (const [key, value] of Object.entries(patch)) {
+    if (value === null) result.delete(key);
+    else result.set(key, mergePatch(result.get(key), value));
+  }
+  return Object.fromEntries(result);
+}
