@@ -14,6 +14,7 @@ interface Named {
 /** What one runner's tests made in a cluster that others may use too: how to tell it, remove it, and see that it is gone. */
 export class Ledger {
   readonly #backend: Backend;
+  readonly #alone: boolean;
   /** Names this run: the value of the label on everything. */
   readonly run = randomUUID().slice(0, 8);
   readonly workloads = new Set<string>();
@@ -22,8 +23,10 @@ export class Ledger {
   readonly #foreignSecrets = new Set<string>();
   readonly #foreignClaims = new Set<string>();
 
-  constructor(backend: Backend) {
+  /** `alone`: nobody else uses the cluster, so nothing at all may be left in it. */
+  constructor(backend: Backend, { alone }: { alone: boolean }) {
     this.#backend = backend;
+    this.#alone = alone;
   }
 
   /** For `additional_properties`: the label goes to the Pod and to the claims made for it. */
@@ -144,11 +147,10 @@ export class Ledger {
   }
 
   async #ours() {
-    const { admin, kind } = this.#backend;
+    const { admin } = this.#backend;
     const [pods, claims, secrets] = await Promise.all([admin.pods.list(), admin.claims.list(), admin.secrets.list()]);
-    // The embedded cluster is this run's alone: nothing at all may be left there.
     const ours = ({ metadata: { name = "", labels = {} } = {} }: Named) =>
-      kind === "embedded" ||
+      this.#alone ||
       labels[MARK] === this.run ||
       this.workloads.has(labels[WORKLOAD_ID_LABEL] ?? "") ||
       this.claims.has(name);

@@ -101,7 +101,7 @@ export async function startRunner({ backend: given, access, env }: RunnerOptions
   const baseUrl = `http://127.0.0.1:${app.address.port}`;
   const session = new Http2SessionManager(baseUrl);
   const client = createClient(RunnerService, createGrpcTransport({ baseUrl, sessionManager: session }));
-  const ledger = new Ledger(backend);
+  const ledger = new Ledger(backend, { alone: given === undefined && backend.kind === "embedded" });
 
   const start = async (request: StartRequest = {}) => {
     const answer = await client.startWorkload({

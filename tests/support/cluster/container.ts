@@ -28,6 +28,7 @@ export class RunningContainer {
   #sandbox: Sandbox | undefined;
   #process: ContainerProcess | undefined;
   #startedAt: string | undefined;
+  #killed = false;
 
   constructor(parts: ContainerParts) {
     this.spec = parts.spec;
@@ -83,6 +84,7 @@ export class RunningContainer {
       changed();
       return 128;
     }
+    if (this.#killed) this.#process.kill(); // it was while it was being started
     this.#startedAt = timestamp();
     this.#state = { running: { startedAt: this.#startedAt } };
     changed();
@@ -133,6 +135,7 @@ export class RunningContainer {
   }
 
   kill(): void {
+    this.#killed = true;
     this.#process?.kill();
   }
 }

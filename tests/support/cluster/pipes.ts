@@ -98,5 +98,7 @@ export class PipeWriter {
     if (this.#closed) return;
     this.#closed = true;
     closeSync(this.#descriptor);
+    // The sink has a descriptor of its own, a copy (Bun 1.4.5). EPIPE for what it still holds is no news.
+    Promise.resolve(this.#sink.end()).catch(() => undefined);
   }
 }
