@@ -13,7 +13,12 @@ test("what a container wrote to both its outputs is read to a regular end", asyn
   const { id } = await runner().start({ main: script("echo out; echo err >&2; printf unended") });
   await untilPhase(runner().client, id, "succeeded");
   const log = await text(id); // the two outputs are joined in the order of arrival at the node
-  expect([log.length, log.includes("out\n"), log.includes("err\n"), log.includes("unended")]).toEqual([15, true, true, true]);
+  expect([log.length, log.includes("out\n"), log.includes("err\n"), log.includes("unended")]).toEqual([
+    15,
+    true,
+    true,
+    true,
+  ]);
 });
 
 test("follow ends OK when the container ends, with all it wrote, also when it had ended before", async () => {
