@@ -5,26 +5,30 @@ import { KubeError } from "../kube/error.ts";
 export interface Target {
   readonly pod: string;
   readonly container: string;
-  /** What the image is known by, to remember whether it has a shell. */
-  readonly image: string;
+  /** Tells this container from every other one, of all times. */
+  readonly place: string;
 }
 
-/** Stdin kept for a second try in an image not yet known to have a shell; one that is sent more gets no second try. */
+/** Stdin kept for a second try in a container not yet known to have a shell; one that is sent more gets no second try. */
 const REPLAY_BYTES = 65_536;
-/** Images remembered at most; forgetting one costs one more failed try. */
-const IMAGES_LIMIT = 1000;
+/** Containers remembered at most; forgetting one costs one more failed try. */
+const PLACES_LIMIT = 10_000;
 
-/** Which images have /bin/sh, learnt from how executions went. */
+/**
+ * Which containers have /bin/sh, learnt from how executions went. Not which images: a mount can hide the shell and a
+ * workload can remove it, and no other workload may lose its marks, and so its kill, by that.
+ */
 export class Shells {
   readonly #known = new Map<string, boolean>();
 
-  has(image: string): boolean | undefined {
-    return this.#known.get(image);
+  has(place: string): boolean | undefined {
+    return this.#known.get(place);
   }
 
-  learn(image: string, hasShell: boolean): void {
-    if (this.#known.size >= IMAGES_LIMIT) this.#known.clear();
-    this.#known.set(image, hasShell);
+  learn(place: string, hasShell: boolean): void {
+    if (this.#known.get(place) === hasShell) return;
+    if (this.#known.size >= PLACES_LIMIT) this.#known.clear();
+    this.#known.set(place, hasShell);
   }
 }
 
@@ -58,9 +62,9 @@ export class Connection implements Disposable {
     this.#commands = commands;
     this.#shells = shells;
     this.#tty = tty;
-    const plain = shells.has(target.image) === false ? commands.plain : undefined;
+    const plain = shells.has(target.place) === false ? commands.plain : undefined;
     this.#marked = plain === undefined;
-    if (this.#marked && commands.plain !== undefined && shells.has(target.image) === undefined)
+    if (this.#marked && commands.plain !== undefined && shells.has(target.place) === undefined)
       this.#sent = { chunks: [], bytes: 0, ended: false };
     this.#channel = this.#connect(plain ?? commands.marked);
   }
@@ -91,7 +95,7 @@ export class Connection implements Disposable {
       return code;
     } catch (error) {
       if (!this.#saysNoShell(error) || this.#commands.plain === undefined) throw error;
-      this.#shells.learn(this.#target.image, false);
+      this.#shells.learn(this.#target.place, false);
       const sent = this.#sent;
       if (sent === undefined) throw error;
       this.#marked = false;
@@ -151,7 +155,7 @@ export class Connection implements Disposable {
   }
 
   #shellSeen(): void {
-    if (this.#marked) this.#shells.learn(this.#target.image, true);
+    if (this.#marked) this.#shells.learn(this.#target.place, true);
     this.#sent = undefined;
   }
 

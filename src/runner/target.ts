@@ -3,7 +3,7 @@ import { KubeError } from "../kube/error.ts";
 import type { Pod } from "../kube/types.ts";
 import { podName } from "../pod/names.ts";
 import type { Target } from "./connection.ts";
-import { findPod, nameOf } from "./find.ts";
+import { findPod, nameOf, uidOf } from "./find.ts";
 import type { ExecEvent } from "./output.ts";
 import type { Parts } from "./parts.ts";
 
@@ -43,13 +43,13 @@ export async function findTarget(
   if (main === undefined)
     throw new Refusal("exec_start_failed", "rpc error: code = Internal desc = pod_missing_containers");
   if (container === undefined)
-    return { pod, target: { pod: nameOf(pod), container: main.name, image: imageOf(pod, main) } };
-  const found = [...(pod.spec?.containers ?? []), ...(pod.spec?.initContainers ?? [])].find(
-    (each) => each.name === container,
+    return { pod, target: targetIn(pod, main.name) };
+  const known = [...(pod.spec?.containers ?? []), ...(pod.spec?.initContainers ?? [])].some(
+    ({ name }) => name === container,
   );
-  if (found === undefined || rest.length > 0)
+  if (!known || rest.length > 0)
     throw new Refusal("exec_start_failed", `container not found: ${[container, ...rest].join(":")}`);
-  return { pod, target: { pod: nameOf(pod), container, image: imageOf(pod, found) } };
+  return { pod, target: targetIn(pod, container) };
 }
 
 /** The failed look-up in the plain words of Kubernetes, as clients of this event know them. */
@@ -63,11 +63,11 @@ function startFailed(error: unknown, name: string): unknown {
     : new Refusal("exec_start_failed", error.rawMessage, error.rawMessage === "cluster_unreachable");
 }
 
-/** The image by its digest when the kubelet has told it: a tag may move. */
-function imageOf(pod: Pod, container: { name: string; image?: string }): string {
-  const statuses = [...(pod.status?.containerStatuses ?? []), ...(pod.status?.initContainerStatuses ?? [])];
-  return statuses.find(({ name }) => name === container.name)?.imageID || (container.image ?? "");
-}
+const targetIn = (pod: Pod, container: string): Target => ({
+  pod: nameOf(pod),
+  container,
+  place: `${uidOf(pod)}/${container}`,
+});
 
 /** Whether the container may still run: the same Pod is there, and no status says that the container has ended. */
 export function isRunning(pod: Pod | undefined, as: Pod, container: string): boolean {
