@@ -42,8 +42,7 @@ export async function findTarget(
   // The reference lets its gRPC error show here as text; clients may match on it (6.16.1).
   if (main === undefined)
     throw new Refusal("exec_start_failed", "rpc error: code = Internal desc = pod_missing_containers");
-  if (container === undefined)
-    return { pod, target: targetIn(pod, main.name) };
+  if (container === undefined) return { pod, target: targetIn(pod, main.name) };
   const known = [...(pod.spec?.containers ?? []), ...(pod.spec?.initContainers ?? [])].some(
     ({ name }) => name === container,
   );

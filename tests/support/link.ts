@@ -9,6 +9,8 @@ export class Link implements AsyncDisposable {
   readonly #server;
   readonly #sockets = new Set<Socket>();
   #down = false;
+  /** How much may still come from the server before everything is cut. */
+  #allowance = Number.POSITIVE_INFINITY;
 
   private constructor(to: URL) {
     this.#server = createServer((near) => {
@@ -26,6 +28,10 @@ export class Link implements AsyncDisposable {
         });
         socket.pipe(other);
       }
+      far.on("data", (data) => {
+        this.#allowance -= data.length;
+        if (this.#allowance < 0) this.cut();
+      });
       return near;
     });
   }
@@ -44,8 +50,14 @@ export class Link implements AsyncDisposable {
     return { ...over, server, credentials: (options) => over.credentials(options) };
   }
 
+  /** Cuts as soon as the server has sent so much more. */
+  cutAfter(bytes: number): void {
+    this.#allowance = bytes;
+  }
+
   /** Resets every connection there is; new ones may be made. */
   cut(): void {
+    this.#allowance = Number.POSITIVE_INFINITY;
     for (const socket of this.#sockets) socket.resetAndDestroy();
   }
 
