@@ -6,7 +6,7 @@ import type { Log } from "./log.ts";
 import { Executions } from "./runner/execution.ts";
 import { observe } from "./runner/observe.ts";
 import { runnerService } from "./runner/service.ts";
-import { sweepDeadStarts } from "./runner/sweep.ts";
+import { sweep } from "./runner/sweep.ts";
 import { startServer } from "./server.ts";
 import { PodWatcher } from "./watcher.ts";
 
@@ -30,6 +30,7 @@ export async function startApp({ config, access, log }: { config: Config; access
     storageSize: config.storageSize,
     dockerImages: config.dockerImages,
     runtimeDefaultSeccomp: config.runtimeDefaultSeccomp,
+    ...(config.podTemplate === undefined ? {} : { template: config.podTemplate }),
     ...(config.storageClass === undefined ? {} : { storageClass: config.storageClass }),
     ...(config.docker === undefined ? {} : { docker: config.docker }),
     ...(config.allowedLinuxCapabilities === undefined
@@ -45,7 +46,7 @@ export async function startApp({ config, access, log }: { config: Config; access
     interceptors: [observe(runnerLog)],
   });
   const over = new AbortController();
-  const background = [watcher.run(over.signal), sweepDeadStarts(parts, over.signal)];
+  const background = [watcher.run(over.signal), sweep(parts, over.signal, { finishedMs: config.finishedPodTtlMs })];
   const { host, port } = server.address;
   caller("server").info({ listener: "tcp", addr: `${host}:${port}` }, "gRPC server starting");
 

@@ -1,4 +1,7 @@
+import { readFileSync } from "node:fs";
+import { durationMs } from "./duration.ts";
 import { logLevelFrom } from "./log.ts";
+import { type PodTemplate, podTemplateFrom } from "./pod/template.ts";
 import { quantityProblem } from "./pod/validate.ts";
 
 export const dockerImplementations = ["rootless", "privileged", "kata-qemu", "kata-fc"] as const;
@@ -25,6 +28,10 @@ export interface Config {
   readonly allowedLinuxCapabilities: readonly string[] | undefined;
   /** WORKLOAD_SECCOMP_PROFILE=RuntimeDefault (ruling 10). */
   readonly runtimeDefaultSeccomp: boolean;
+  /** The contents of the file that WORKLOAD_POD_TEMPLATE names (ruling 26). */
+  readonly podTemplate: PodTemplate | undefined;
+  /** FINISHED_POD_TTL in milliseconds; undefined: finished Pods stay until they are stopped (ruling 26). */
+  readonly finishedPodTtlMs: number | undefined;
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -32,13 +39,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 const MEBIBYTE = 1024 * 1024;
 
 /** Settings that would change what callers or operators get and that this version does not know how to honour. */
-const unsupported = [
-  "TLS_CERT_FILE",
-  "TLS_KEY_FILE",
-  "TLS_CLIENT_CA_FILE",
-  "WORKLOAD_POD_TEMPLATE",
-  "FINISHED_POD_TTL",
-] as const;
+const unsupported = ["TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE"] as const;
 
 /** Config from the environment. Throws one Error that names every problem, in the order of process.md's table. */
 export function loadConfig(env: Environment): Config {
@@ -59,6 +60,11 @@ export function loadConfig(env: Environment): Config {
   const seccomp = text("WORKLOAD_SECCOMP_PROFILE") ?? "";
   if (seccomp !== "" && seccomp !== "RuntimeDefault")
     problems.push(`invalid WORKLOAD_SECCOMP_PROFILE "${seccomp}": leave it unset or set RuntimeDefault`);
+  const podTemplate = podTemplateIn(nonBlank("WORKLOAD_POD_TEMPLATE"), problems);
+  const ttl = nonBlank("FINISHED_POD_TTL");
+  const finishedPodTtlMs = ttl === undefined ? undefined : durationMs(ttl);
+  if (ttl !== undefined && (finishedPodTtlMs === undefined || finishedPodTtlMs < 0))
+    problems.push(`invalid FINISHED_POD_TTL "${ttl}": must be a duration such as 90s, 15m or 1h30m`);
   for (const key of unsupported)
     if (nonBlank(key) !== undefined) problems.push(`${key} is not supported by this version: leave it unset`);
 
@@ -80,6 +86,8 @@ export function loadConfig(env: Environment): Config {
       .map((name) => name.trim())
       .filter((name) => name !== ""),
     runtimeDefaultSeccomp: seccomp === "RuntimeDefault",
+    podTemplate,
+    finishedPodTtlMs,
   };
 }
 
@@ -95,6 +103,17 @@ function zitiProblems(value: string | undefined): string[] {
   const enabled = booleans.get(value);
   if (enabled === undefined) return [`invalid ZITI_ENABLED: strconv.ParseBool: parsing "${value}": invalid syntax`];
   return enabled ? ["ZITI_ENABLED=true is not supported by this version"] : [];
+}
+
+/** The template in this file, which must be there and be one: a typo in it would otherwise be found by missing Pods. */
+function podTemplateIn(path: string | undefined, problems: string[]): PodTemplate | undefined {
+  if (path === undefined) return undefined;
+  try {
+    return podTemplateFrom(Bun.YAML.parse(readFileSync(path, "utf8")));
+  } catch (error) {
+    problems.push(`WORKLOAD_POD_TEMPLATE ${path}: ${error instanceof Error ? error.message : "cannot be read"}`);
+    return undefined;
+  }
 }
 
 /** CAPABILITY_IMPLEMENTATIONS: a JSON object of strings with `docker` as its only known key. */

@@ -1,4 +1,7 @@
 import { expect, test } from "bun:test";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { loadConfig } from "../src/config.ts";
 
 const required = { KUBE_NAMESPACE: "workloads" };
@@ -15,6 +18,8 @@ test("only the namespace is required; everything else has the documented default
     dockerImages: { rootless: "docker:27-dind-rootless", dind: "docker:27-dind" },
     allowedLinuxCapabilities: undefined,
     runtimeDefaultSeccomp: false,
+    podTemplate: undefined,
+    finishedPodTtlMs: undefined,
   });
 });
 
@@ -65,9 +70,27 @@ test.each([
   [{ CAPABILITY_IMPLEMENTATIONS: '{"docker":" Fast"}' }, 'invalid docker capability implementation " Fast"'],
   [{ MAX_MESSAGE_BYTES: "1.5" }, "MAX_MESSAGE_BYTES must be a whole number of bytes from 1024 to 2147483647"],
   [{ WORKLOAD_SECCOMP_PROFILE: "Unconfined" }, 'invalid WORKLOAD_SECCOMP_PROFILE "Unconfined"'],
+  [{ FINISHED_POD_TTL: "soon" }, 'invalid FINISHED_POD_TTL "soon": must be a duration such as 90s, 15m or 1h30m'],
+  [{ FINISHED_POD_TTL: "-1m" }, 'invalid FINISHED_POD_TTL "-1m"'],
+  [{ WORKLOAD_POD_TEMPLATE: "/no/such" }, "WORKLOAD_POD_TEMPLATE /no/such: "],
   [{ TLS_CERT_FILE: "/tls.crt" }, "TLS_CERT_FILE is not supported by this version: leave it unset"],
 ])("%p is refused", (env, message) => {
   expect(() => loadConfig({ ...required, ...env })).toThrow(message);
+});
+
+test("the Pod template is read from its file, and finished Pods have a time", () => {
+  const path = join(mkdtempSync(join(tmpdir(), "config-")), "template.yaml");
+  writeFileSync(path, "spec:\n  nodeSelector: {pool: agents}\n  containers: [{resources: {limits: {memory: 1Gi}}}]\n");
+  const config = loadConfig({ ...required, WORKLOAD_POD_TEMPLATE: path, FINISHED_POD_TTL: "1h30m" });
+  expect(config.podTemplate).toMatchObject({
+    spec: { nodeSelector: { pool: "agents" } },
+    container: { resources: { limits: { memory: "1Gi" } } },
+  });
+  expect(config.finishedPodTtlMs).toBe(5_400_000);
+  writeFileSync(path, "spec:\n  hostNetwork: true\n");
+  expect(() => loadConfig({ ...required, WORKLOAD_POD_TEMPLATE: path })).toThrow(
+    'spec has an unknown key "hostNetwork"',
+  );
 });
 
 test("ZITI_ENABLED takes Go's spellings of false", () => {

@@ -6,6 +6,7 @@ import { type DockerAdditions, type DockerSettings, dockerFor, withDocker } from
 import { podLabels } from "./labels.ts";
 import { PVC_NAMES_ANNOTATION, podName, SECRET_NAMES_ANNOTATION, START_NONCE_ANNOTATION, writeList } from "./names.ts";
 import { inlineFilesFor, pullSecretsFor } from "./secrets.ts";
+import { overTemplate, type PodTemplate } from "./template.ts";
 import { blank, isWorkloadId, trim } from "./validate.ts";
 import { type VolumeSettings, volumesFor } from "./volumes.ts";
 
@@ -15,6 +16,8 @@ export interface PlanSettings extends VolumeSettings, DockerSettings {
   readonly newWorkloadId: string;
   /** Unique to this start: how a Pod is recognised when the answer to its POST was lost. */
   readonly nonce: string;
+  /** What the operator adds to every Pod (ruling 26). */
+  readonly template?: PodTemplate;
 }
 
 /** Everything that one StartWorkload needs in the cluster. */
@@ -86,9 +89,10 @@ export function planWorkload(request: StartWorkloadRequest, settings: PlanSettin
     imagePullSecrets: pullSecrets.map(({ metadata: { name } }) => ({ name })),
     dns: request.dnsConfig,
   });
+  const pod: Pod = { apiVersion: "v1", kind: "Pod", metadata, spec };
   return {
     workloadId,
-    pod: { apiVersion: "v1", kind: "Pod", metadata, spec },
+    pod: settings.template === undefined ? pod : overTemplate(pod, settings.template),
     claims,
     secrets,
     sidecars: sidecarInstances(metadata.name, added.containers),

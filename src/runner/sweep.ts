@@ -13,27 +13,54 @@ const DISCARD_MS = 20_000;
 type SweepParts = Pick<Parts, "kube" | "pods" | "log">;
 
 /**
- * Ends starts that died half-way: their claims, then the gated Pod, whose Secrets Kubernetes collects. A Pod's age counts
- * from when this process first saw it gated, by its own monotonic clock, since the cluster's may differ. Runs until aborted.
+ * Ends starts that died half-way, their claims, then the gated Pod, whose Secrets Kubernetes collects; and, when asked
+ * to, removes Pods that have finished (FINISHED_POD_TTL, ruling 26). Ages count from when this process first saw a Pod so,
+ * by its own monotonic clock, since the cluster's may differ: after a restart they begin anew. Runs until aborted.
  */
-export async function sweepDeadStarts(
+export async function sweep(
   parts: SweepParts,
   signal: AbortSignal,
-  { limitMs = GATED_LIMIT_MS, periodMs = PERIOD_MS } = {},
+  {
+    gatedMs = GATED_LIMIT_MS,
+    periodMs = PERIOD_MS,
+    finishedMs = Number.POSITIVE_INFINITY,
+  }: { gatedMs?: number; periodMs?: number; finishedMs?: number | undefined } = {},
 ): Promise<void> {
-  let firstSeen = new Map<string, number>();
+  const gated = new Ages(hasSetupGate);
+  const finished = new Ages(hasFinished);
   while (!signal.aborted) {
     try {
-      const now = performance.now();
-      const gated = (await parts.pods.pods(signal)).filter(hasSetupGate);
-      firstSeen = new Map(gated.map((pod) => [uidOf(pod), firstSeen.get(uidOf(pod)) ?? now]));
-      for (const pod of gated)
-        if (now - (firstSeen.get(uidOf(pod)) ?? now) >= limitMs) await discardDeadStart(pod, parts);
+      const pods = await parts.pods.pods(signal);
+      for (const pod of gated.over(gatedMs, pods)) await discardDeadStart(pod, parts);
+      for (const pod of finished.over(finishedMs, pods)) await discardFinished(pod, parts);
     } catch (error) {
-      if (!signal.aborted) parts.log.warn({ error }, "sweep of dead starts failed");
+      if (!signal.aborted) parts.log.warn({ error }, "sweep failed");
     }
     await sleep(periodMs, signal).catch(() => undefined); // aborted: the loop ends
   }
+}
+
+/** Since when Pods are as `holds` says. */
+class Ages {
+  readonly #holds: (pod: Pod) => boolean;
+  #since = new Map<string, number>();
+
+  constructor(holds: (pod: Pod) => boolean) {
+    this.#holds = holds;
+  }
+
+  /** Those that have been so for `ms` or longer; what is not among `pods` is forgotten. */
+  over(ms: number, pods: readonly Pod[]): Pod[] {
+    const now = performance.now();
+    const holding = pods.filter(this.#holds);
+    this.#since = new Map(holding.map((pod) => [uidOf(pod), this.#since.get(uidOf(pod)) ?? now]));
+    return holding.filter((pod) => now - (this.#since.get(uidOf(pod)) ?? now) >= ms);
+  }
+}
+
+async function discardFinished(pod: Pod, parts: SweepParts): Promise<void> {
+  await discard(pod, [], parts, AbortSignal.timeout(DISCARD_MS), pod.metadata?.resourceVersion);
+  parts.log.info({ pod: nameOf(pod), phase: pod.status?.phase }, "removed a finished workload");
 }
 
 async function discardDeadStart(pod: Pod, parts: SweepParts): Promise<void> {
@@ -67,6 +94,8 @@ export async function discard(
 }
 
 const hasSetupGate = (pod: Pod): boolean => pod.spec?.schedulingGates?.some(({ name }) => name === SETUP_GATE) ?? false;
+
+const hasFinished = ({ status }: Pod): boolean => status?.phase === "Succeeded" || status?.phase === "Failed";
 
 /** Gone already, or another object by now: either way there is nothing left to delete. */
 async function ignoreChanged<T>(request: Promise<T>): Promise<T | undefined> {
