@@ -81,14 +81,18 @@ func run(ctx context.Context) (err error) {
 		if *rounds > 0 {
 			row.rounds = *rounds
 		}
-		turns, err := row.measure(ctx)
-		if err != nil {
-			return err
+		turns, failure := row.measure(ctx)
+		if failure != nil { // of this row: the others may still be had
+			err = errors.Join(err, failure)
+			if ctx.Err() != nil {
+				return err
+			}
+			continue
 		}
 		row.print(os.Stdout, turns)
 	}
 	if wanted(requestsRow) {
-		return countRequests(ctx, cluster, id, os.Stdout)
+		err = errors.Join(err, countRequests(ctx, cluster, id, os.Stdout))
 	}
-	return nil
+	return err
 }

@@ -11,17 +11,21 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 )
 
 const (
 	requestsRow  = "inspect-requests"
 	inspectCalls = 1_000
+	countTime    = 2 * time.Minute
 )
 
 // countRequests tells how many requests a runner makes to the API server while it answers calls of InspectWorkload. The
 // runner is one of its own that reaches the cluster through a counting proxy. Its watch, which the API server ends every
 // half minute, is counted apart.
 func countRequests(ctx context.Context, c *cluster, id string, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, countTime)
+	defer cancel()
 	proxy, err := c.serveCounting()
 	if err != nil {
 		return err

@@ -121,7 +121,7 @@ func (r *runner) exec(id string, argv ...string) func(context.Context) (int64, e
 			}
 		}
 		if exit.GetReason() != pb.ExecExitReason_EXEC_EXIT_REASON_COMPLETED || exit.GetExitCode() != 0 {
-			return bytes, fmt.Errorf("the command ended with %v", exit)
+			return bytes, fmt.Errorf("the command ended with %s, exit code %d", exit.GetReason(), exit.GetExitCode())
 		}
 		return bytes, nil
 	}

@@ -66,6 +66,7 @@ export class Channel implements ExecChannel {
   readonly #socket: WebSocket;
   readonly #transport: Transport;
   readonly #signal: AbortSignal;
+  readonly #pingMs: number;
   readonly #silenceMs: number;
   readonly #heartbeat: NodeJS.Timeout;
   readonly #waiting: Output[] = [];
@@ -88,6 +89,7 @@ export class Channel implements ExecChannel {
     this.#socket = socket;
     this.#transport = transport;
     this.#signal = signal;
+    this.#pingMs = pingMs;
     this.#silenceMs = silenceMs;
     const { promise, resolve, reject } = Promise.withResolvers<number>();
     this.exitCode = promise;
@@ -176,9 +178,12 @@ export class Channel implements ExecChannel {
 
   /** Keeps the connection alive, and finds out when it is not. */
   #beat(): void {
-    this.#socket.ping(String(this.#sent));
-    if (this.#socket.isPaused) return; // no pong can be seen: nothing can be concluded
+    if (this.#socket.isPaused) return; // no pong could be seen
     const now = performance.now();
+    // Output keeps it alive, too. And a ping to a server that has sent everything and closed makes it reset the connection,
+    // which loses what of its output is still on the way.
+    if (now - this.#heardAt < this.#pingMs) return;
+    this.#socket.ping(String(this.#sent));
     if (this.#status !== undefined && now - this.#status.at > LINGER_MS) this.#drop();
     else if (now - this.#heardAt >= this.#silenceMs) this.#suspect(now);
   }

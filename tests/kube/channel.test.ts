@@ -192,14 +192,22 @@ test("pings are sent, and a server that answers none is lost", async () => {
   await there.closed;
 });
 
-test("a slow reader is not taken for a dead server", async () => {
+test("a slow reader is not taken for a dead server, and nothing is sent to one that may have closed already", async () => {
   const { end, serve } = oneEnd();
   await using server = await execServer(serve);
   using channel = await exec(server.kube({ timing: { pingMs: 5, silenceMs: 60 } }));
   const there = await end;
   there.answering = false; // no pong would be seen anyway while the client does not listen
   void there.send(1, new Uint8Array(MEBIBYTE));
-  await there.until(() => there.pings >= 35); // longer than the silence that is borne
+  // A quiet channel beside it tells the time: longer than the silence that is borne.
+  const quiet = oneEnd();
+  await using other = await execServer(quiet.serve);
+  using _ = await exec(other.kube({ timing: { pingMs: 5, silenceMs: 60_000 } }));
+  const clock = await quiet.end;
+  await clock.until(() => clock.pings >= 10);
+  const pings = there.pings; // before the client was full
+  await clock.until(() => clock.pings >= 35);
+  expect(there.pings).toBe(pings);
   void there.finish(SUCCESS);
   let read = 0;
   for await (const { data } of channel.output()) read += data.length;
