@@ -1,7 +1,10 @@
 import type { ExecOptions, ExecStartRequest } from "../gen/agynio/api/runner/v1/runner_pb.ts";
 import { envNameProblems, trim } from "../pod/validate.ts";
 
-/** The name under which every process of an execution carries its id in the environment. */
+/**
+ * The name under which every process of an execution carries `<execution id>:<pid>:` in its environment, with the pid of
+ * the execution's first process as the container counts.
+ */
 const MARK = "K8S_RUNNER_EXECUTION";
 
 /**
@@ -9,7 +12,7 @@ const MARK = "K8S_RUNNER_EXECUTION";
  * its program $3 is not there: a shell's own 127 could as well be the command's (ruling 20). $4 is the command's own PATH,
  * empty when that is the container's. It is searched by hand since `command -v` also finds built-ins.
  */
-const RUN_SCRIPT = `export ${MARK}="$1"
+const RUN_SCRIPT = `export ${MARK}="$1:$$:"
 if [ -n "$2" ]; then cd -- "$2" || exit; fi
 found=
 case $3 in
@@ -20,10 +23,14 @@ if [ -z "$found" ]; then printf '%s:not-found' "$1" >&2; exit 127; fi
 shift 4
 exec "$@"`;
 
+/** Between two looks; not every `sleep` takes a fraction. */
+const PAUSE = "sleep 0.05 2>/dev/null || sleep 1";
+
 /**
  * Ends every process of the execution $1: those that carry its mark, their descendants and their sessions. They are
- * stopped first, until a look finds no new one, then killed; status 0 means that a last look found none alive. Only /proc
- * and a POSIX shell are needed. A zombie has ended, whoever its parent is.
+ * stopped first, until a look finds no new one, then killed; status 0 means that a last look found none alive. Where there
+ * is none at first, a few more looks are taken: the handshake ends before the first process runs. Only /proc and a POSIX
+ * shell are needed. A zombie has ended, whoever its parent is.
  */
 const KILL_SCRIPT = `mark=${MARK}=$1
 scan() {
@@ -52,6 +59,7 @@ while [ $tries -lt 20 ]; do
   scan
   new=
   for pid in $marked; do case " $known " in *" $pid "*) ;; *) new="$new $pid" ;; esac; done
+  if [ -z "$known$new" ] && [ $tries -lt 5 ]; then ${PAUSE}; tries=$((tries + 1)); continue; fi
   [ -z "$new" ] && break
   kill -STOP $new 2>/dev/null
   known="$known $new"; tries=$((tries + 1))
@@ -68,10 +76,38 @@ while [ $tries -lt 50 ]; do
   done
   [ -z "$left" ] && exit 0
   kill -KILL $known 2>/dev/null
-  sleep 0.02 2>/dev/null || sleep 1
+  ${PAUSE}
   tries=$((tries + 1))
 done
 exit 1`;
+
+/**
+ * What the kernel does when a terminal goes: SIGHUP, then SIGCONT, to the leader of its session and to the programs in its
+ * foreground. Other sessions under the same mark (a tmux server, its shells) are none of it. Looks for a second, and ends
+ * with status 1 when the first process of the execution $1 is not there or has no terminal.
+ */
+const HANG_UP_SCRIPT = `tries=0
+while [ $tries -lt 20 ]; do
+  for p in /proc/[0-9]*; do
+    pid=\${p#/proc/} first=
+    { while read -r l || [ -n "$l" ]; do case $l in *"${MARK}=$1:$pid:"*) first=1; break ;; esac; done < "$p/environ"; } 2>/dev/null
+    [ -n "$first" ] || continue
+    { read -r s < "$p/stat"; } 2>/dev/null || exit 1
+    s=\${s##*) }; set -- $s
+    [ "$4" = "$pid" ] && [ "$5" != 0 ] || exit 1
+    for signal in HUP CONT; do
+      [ "$6" -gt 0 ] && [ "$6" != "$pid" ] && kill -s $signal -- "-$6" 2>/dev/null
+      kill -s $signal -- "-$pid" 2>/dev/null
+    done
+    exit 0
+  done
+  ${PAUSE}
+  tries=$((tries + 1))
+done
+exit 1`;
+
+/** The argument vector that hangs up the terminal of an execution (ruling 4). */
+export const hangUpCommand = (executionId: string): string[] => ["/bin/sh", "-c", HANG_UP_SCRIPT, "sh", executionId];
 
 /** The argument vector that ends every process of an execution in the container (ruling 4). */
 export const killCommand = (executionId: string): string[] => ["/bin/sh", "-c", KILL_SCRIPT, "sh", executionId];

@@ -11,7 +11,7 @@ import type { Pod } from "../kube/types.ts";
 import { workloadIdOf } from "../pod/names.ts";
 import { trim } from "../pod/validate.ts";
 import { sleep } from "../time.ts";
-import { commandOf, InvalidCommand, killCommand } from "./command.ts";
+import { commandOf, hangUpCommand, InvalidCommand, killCommand } from "./command.ts";
 import { Connection, type Target } from "./connection.ts";
 import { Cut, type Execution } from "./execution.ts";
 import { annotate } from "./observe.ts";
@@ -21,7 +21,7 @@ import { findTarget, isRunning, Refusal } from "./target.ts";
 
 type Response = MessageInitShape<typeof ExecResponseSchema>;
 
-/** Killing, from the cause to the last look for survivors; after that `killed` is false (ruling 4). */
+/** Killing, from the cause to the last look for survivors; after that `killed` is false (ruling 4). Hanging up likewise. */
 const KILL_MS = 5_000;
 /** A container that has gone ends its executions itself, with the code; this long it may take before we do. */
 const GONE_GRACE_MS = 1_000;
@@ -164,7 +164,10 @@ class Session {
       "abort",
       () => {
         if (execution.cutBy?.kill) this.#killed = this.#kill(execution, connection);
-        else connection.close();
+        else {
+          connection.close();
+          if (this.#start.options?.tty && connection.marked) void this.#hangUp(execution);
+        }
       },
       { once: true },
     );
@@ -183,21 +186,33 @@ class Session {
       const started = await Promise.race([connection.started(), sleep(KILL_MS, signal)]);
       connection.close();
       if (started !== true || !connection.marked) return false;
-      const { pod, container } = this.#target;
-      using channel = await this.#parts.kube.exec(pod, {
-        container,
-        command: killCommand(execution.id),
-        stderr: true,
-        signal,
-      });
-      for await (const _ of channel.output()); // it prints nothing that matters
-      return (await channel.exitCode) === 0;
+      return (await this.#besides(killCommand(execution.id), signal)) === 0;
     } catch (error) {
       this.#parts.log.warn({ execution_id: execution.id, pod: this.#target.pod, error }, "kill could not be proven");
       return false;
     } finally {
       connection.close();
     }
+  }
+
+  /**
+   * Hangs up the terminal. That its connection is dropped does not: containerd (1.6.20 with Kubernetes 1.34) keeps it open
+   * for as long as its process lives, which would be for ever.
+   */
+  async #hangUp(execution: Execution): Promise<void> {
+    try {
+      await this.#besides(hangUpCommand(execution.id), AbortSignal.timeout(KILL_MS));
+    } catch (error) {
+      this.#parts.log.debug({ execution_id: execution.id, pod: this.#target.pod, error }, "terminal not hung up");
+    }
+  }
+
+  /** Runs a command of our own in the same container; the exit code. */
+  async #besides(command: string[], signal: AbortSignal): Promise<number> {
+    const { pod, container } = this.#target;
+    using channel = await this.#parts.kube.exec(pod, { container, command, stderr: true, signal });
+    for await (const _ of channel.output()); // it prints nothing that matters
+    return await channel.exitCode;
   }
 
   /** Ends the execution when its Pod or container has gone and the cluster does not say so on the connection. */

@@ -1,12 +1,21 @@
 import { describe, expect, test } from "bun:test";
+import { ContainerRole, ContainerStatus } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import { decode, ExecSession, type ExecStart, exec, summary } from "../support/exec.ts";
 import { Gate } from "../support/gate.ts";
 import { Link } from "../support/link.ts";
-import { freshId, idling, script, sharedRunner, startRunner } from "../support/runner.ts";
+import { freshId, idling, type StartRequest, script, sharedRunner, startRunner } from "../support/runner.ts";
 import { until, untilInspected } from "../support/wait.ts";
 
 const runner = sharedRunner();
 const failed = { reason: "RUNNER_ERROR", exitCode: -1, stdout: "", stderr: "" };
+/** A Pod counts as running as soon as one of its containers does. */
+const runWhole = async (request: StartRequest) => {
+  const { id, target } = await runner().run(request);
+  await untilInspected(runner().client, id, "runs with all its containers", ({ containers }) =>
+    containers.every(({ status, role }) => role === ContainerRole.INIT || status === ContainerStatus.RUNNING),
+  );
+  return { id, target };
+};
 const refused = async (start: ExecStart, client = runner().client) => {
   const { kinds, errors } = await exec(client, start);
   expect(kinds).toEqual(["error"]);
@@ -97,7 +106,7 @@ describe("a container that does not run", () => {
 
   test("any more, since it ended meanwhile, ends its executions, and those of no other container", async () => {
     const flag = `/tmp/end-${freshId()}`;
-    const { id, target } = await runner().run({
+    const { id, target } = await runWhole({
       main: script(`until [ -e ${flag} ]; do sleep 0.05; done; rm ${flag}; exit 3`),
       sidecars: [idling({ name: "side" })],
     });
@@ -232,7 +241,7 @@ test.if(Boolean(process.env.E2E_KUBECONFIG))(
   "without a shell a program still runs, and a kill is not claimed (real cluster only)",
   async () => {
     const tools = { volume: "tools", mountPath: "/tools" };
-    const { target } = await runner().run({
+    const { target } = await runWhole({
       volumes: [
         { name: "tools", kind: 1 },
         { name: "empty", kind: 1 },

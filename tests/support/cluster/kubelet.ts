@@ -351,7 +351,7 @@ class PodWorker {
     ];
     return {
       ...pod.status,
-      phase: this.#phase,
+      phase: this.#phaseNow,
       ...(conditions.length > 0 ? { conditions } : {}),
       ...(placed
         ? {
@@ -366,6 +366,12 @@ class PodWorker {
           }
         : {}),
     };
+  }
+
+  /** Running only when no container waits any more, as the kubelet has it. */
+  get #phaseNow() {
+    const waits = this.#mains.some(({ waitingReason }) => waitingReason !== undefined);
+    return this.#phase === "Running" && waits ? "Pending" : this.#phase;
   }
 
   #condition(pod: StoredPod, now: { type: string; status: string; reason?: string; message?: string }) {
