@@ -142,6 +142,11 @@ export class PodWatcher {
     return this.#ask(workloadId, name, signal);
   }
 
+  /** What the cache has of this workload, at no cost. Nothing is proven by it: a Pod that is not here may be there. */
+  peek(workloadId: string): CachedPod | undefined {
+    return this.#known(podName(workloadId));
+  }
+
   /** All managed Pods, in the order of their names. Throws as `pod` does. */
   async pods(signal?: AbortSignal): Promise<CachedPod[]> {
     return (await this.#asked(signal)) ?? this.#visible(this.#cache.all());

@@ -18,6 +18,8 @@ const ATTEMPTS = 6;
 /** Watches that end at once without an event: some API servers say so that a version has expired (facts of 1.34). */
 const EMPTY_WATCHES = 3;
 const EMPTY_WATCH_MS = 1_000;
+/** Events of a list that are looked at side by side: each may ask the API whose object it is about. */
+const BATCH = 64;
 /** Objects whose owner is remembered, by uid. */
 const OWNERS_LIMIT = 10_000;
 
@@ -31,16 +33,20 @@ export async function* streamEvents(
   { signal }: HandlerContext,
 ): AsyncGenerator<MessageInitShape<typeof StreamEventsResponseSchema>> {
   const owners = new Owners(parts);
-  for await (const event of eventsWithoutEnd(parts, signal)) {
-    const time = timeOf(event);
-    if (!passes(event, request) || (request.since > 0n && time.getTime() < Number(request.since) * 1000)) continue;
-    if (!(await owners.isOurs(event, signal))) continue;
-    yield { event: { case: "data", value: { json: JSON.stringify(plain(event)), ts: timestampFromDate(time) } } };
+  for await (const events of eventsWithoutEnd(parts, signal)) {
+    const wanted = events.filter((event) => passes(event, request) && !isBefore(event, request.since));
+    const ours = await Promise.all(wanted.map((event) => owners.isOurs(event, signal)));
+    for (const [index, event] of wanted.entries()) {
+      if (!ours[index]) continue;
+      yield {
+        event: { case: "data", value: { json: JSON.stringify(plain(event)), ts: timestampFromDate(timeOf(event)) } },
+      };
+    }
   }
 }
 
 /** Ends only with the signal, or with UNAVAILABLE when the API stays away. */
-async function* eventsWithoutEnd({ kube, log }: Parts, signal: AbortSignal): AsyncGenerator<KubeEvent> {
+async function* eventsWithoutEnd({ kube, log }: Parts, signal: AbortSignal): AsyncGenerator<KubeEvent[]> {
   const backoff = new Backoff({ minMs: 200, maxMs: 5_000 });
   let version = "";
   let failures = 0;
@@ -49,7 +55,7 @@ async function* eventsWithoutEnd({ kube, log }: Parts, signal: AbortSignal): Asy
     try {
       if (version === "") {
         const { items, version: listed } = await kube.events.listAll({ signal });
-        yield* items;
+        for (let at = 0; at < items.length; at += BATCH) yield items.slice(at, at + BATCH);
         version = listed;
       }
       const since = performance.now();
@@ -63,7 +69,7 @@ async function* eventsWithoutEnd({ kube, log }: Parts, signal: AbortSignal): Asy
         told = true;
         failures = 0;
         backoff.reset();
-        if (type !== "BOOKMARK") yield object;
+        if (type !== "BOOKMARK") yield [object];
       }
       failures = 0;
       log.debug({ namespace: kube.namespace }, "event watch resumed");
@@ -84,22 +90,25 @@ async function* eventsWithoutEnd({ kube, log }: Parts, signal: AbortSignal): Asy
 /** Which objects are ours; each is looked up once. */
 class Owners {
   readonly #parts: Pick<Parts, "kube" | "pods">;
-  readonly #known = new Map<string, boolean>();
+  readonly #known = new Map<string, Promise<boolean>>();
 
   constructor(parts: Pick<Parts, "kube" | "pods">) {
     this.#parts = parts;
   }
 
-  async isOurs({ involvedObject }: KubeEvent, signal: AbortSignal): Promise<boolean> {
+  isOurs({ involvedObject }: KubeEvent, signal: AbortSignal): Promise<boolean> {
     const { kind, name = "", uid = name } = involvedObject ?? {};
     const known = this.#known.get(uid);
     if (known !== undefined) return known;
     const ours =
       kind === "Pod"
-        ? await this.#isOurPod(name, signal)
-        : kind === "PersistentVolumeClaim" && (await this.#isOurClaim(name, signal));
+        ? this.#isOurPod(name, signal)
+        : kind === "PersistentVolumeClaim"
+          ? this.#isOurClaim(name, signal)
+          : Promise.resolve(false);
     if (this.#known.size >= OWNERS_LIMIT) this.#known.clear();
     this.#known.set(uid, ours);
+    ours.catch(() => this.#known.delete(uid));
     return ours;
   }
 
@@ -107,7 +116,7 @@ class Owners {
   async #isOurPod(name: string, signal: AbortSignal): Promise<boolean> {
     const workloadId = name.slice(podName("").length);
     if (!name.startsWith(podName("")) || !isWorkloadId(workloadId)) return false;
-    if ((await this.#parts.pods.pod(workloadId, signal)) !== undefined) return true;
+    if (this.#parts.pods.peek(workloadId) !== undefined) return true;
     const other = await ignoreNotFound(this.#parts.kube.pods.get(name, { signal }));
     return other === undefined || isManaged(other);
   }
@@ -117,6 +126,10 @@ class Owners {
     return claim !== undefined && isManagedClaim(claim);
   }
 }
+
+/** `since` in seconds since 1970; 0 or less: no limit. */
+const isBefore = (event: KubeEvent, since: bigint): boolean =>
+  since > 0n && timeOf(event).getTime() < Number(since) * 1000;
 
 const timeOf = (event: KubeEvent): Date =>
   new Date(event.eventTime ?? event.lastTimestamp ?? event.firstTimestamp ?? Date.now());

@@ -120,6 +120,7 @@ class Follow {
         if ((await this.#ended()) === "running") await backoff.wait(this.#signal);
       } catch (error) {
         this.#signal.throwIfAborted();
+        if (isGap(error) && (await this.#leaving())) throw podDeleted();
         if (!(error instanceof KubeError)) throw error;
         if (error.notFound) throw podDeleted();
         // 400: the container is not ready to give its log after all; its state will tell.
@@ -159,6 +160,17 @@ class Follow {
     }
   }
 
+  /** Whether the Pod has gone or is about to: its log goes before it does. */
+  async #leaving(): Promise<boolean> {
+    try {
+      const pod = await getPod(this.#parts, this.#id, this.#signal);
+      return uidOf(pod) !== uidOf(this.#pod) || pod.metadata?.deletionTimestamp !== undefined;
+    } catch (error) {
+      if (isAbsent(error)) return true;
+      throw error;
+    }
+  }
+
   #stateIn(pod: Pod | undefined): Ending | "waiting" {
     if (pod === undefined || uidOf(pod) !== uidOf(this.#pod)) return "deleted";
     const statuses = [...(pod.status?.containerStatuses ?? []), ...(pod.status?.initContainerStatuses ?? [])];
@@ -171,6 +183,8 @@ class Follow {
 }
 
 const podDeleted = (): ConnectError => new ConnectError("pod_deleted", Code.Unavailable);
+
+const isGap = (error: unknown): boolean => error instanceof ConnectError && error.rawMessage === "logs_gap";
 
 const isAbsent = (error: unknown): boolean =>
   (error instanceof KubeError && error.notFound) || (error instanceof ConnectError && error.code === Code.NotFound);

@@ -17,7 +17,7 @@ afterAll(async () => {
 });
 const runner = sharedRunner();
 beforeAll(async () => {
-  gate = new Gate(runner().backend.access);
+  gate = await Gate.over(runner().backend.access);
   behind = await startRunner({ backend: runner().backend, access: () => gate.access });
 });
 /** Runs with the API server refusing so. */
@@ -83,7 +83,6 @@ test("a claim that cannot be deleted fails RemoveWorkload after the others were,
 
 test("a start whose later steps are refused removes the Pod and the claims it made", async () => {
   const { ledger } = runner();
-  const claim = ledger.claimName("undone");
   const steps: Refusal[] = [
     { method: "POST", path: /\/persistentvolumeclaims$/, status: 403, reason: "Forbidden", message: "no" },
     { method: "POST", path: /\/secrets$/, status: 403, reason: "Forbidden", message: "no" },
@@ -91,6 +90,7 @@ test("a start whose later steps are refused removes the Pod and the claims it ma
   ];
   for (const refused of steps) {
     const workloadId = freshId();
+    const claim = ledger.claimName(`undone-${workloadId.slice(0, 8)}`);
     const start = () =>
       refusal(
         behind.client.startWorkload({

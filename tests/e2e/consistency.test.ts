@@ -49,7 +49,7 @@ test(
 );
 
 test("a thousand Inspect calls ask the API server nothing", async () => {
-  await using gate = new Gate(runner().backend.access);
+  await using gate = await Gate.over(runner().backend.access);
   await using behind = await startRunner({ backend: runner().backend, access: () => gate.access });
   const { id } = await runner().start();
   await untilRunning(runner().client, id);

@@ -168,7 +168,7 @@ describe("a cluster that is away", () => {
   });
 
   test("or refuses: retryable as it answers (ruling 19), and an exit where exec itself is refused", async () => {
-    await using gate = new Gate(runner().backend.access);
+    await using gate = await Gate.over(runner().backend.access);
     await using behind = await startRunner({ backend: runner().backend, access: () => gate.access });
     const { target } = await runner().run();
     const answers = [

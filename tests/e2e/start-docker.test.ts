@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { Pod } from "../../src/kube/types.ts";
-import { idling, sharedRunner } from "../support/runner.ts";
+import { idling, type StartRequest, sharedRunner } from "../support/runner.ts";
 import { refusal } from "../support/wait.ts";
 
 // What of 6.2.7 a real API server keeps; the whole Pods are in tests/pod/golden.
@@ -44,6 +44,32 @@ describe.each(["rootless", "privileged"])("docker as %s", (implementation) => {
     ]);
     expect(spec).toMatchObject({ hostUsers: false, initContainers: [{ name: "docker-subid-init" }] });
     expect(Object.values(metadata?.annotations ?? {})).toContain("unconfined");
+  });
+});
+
+describe("names that docker needs for itself", () => {
+  const runner = sharedRunner(() => ({ env: { CAPABILITY_IMPLEMENTATIONS: '{"docker":"rootless"}' } }));
+
+  const rows: [StartRequest, string][] = [
+    [{ sidecars: [idling({ name: "docker-daemon" })] }, "capability_container_name_conflict: docker-daemon"],
+    [{ main: idling({ name: " docker-daemon " }) }, "capability_container_name_conflict: docker-daemon"],
+    [
+      { initContainers: [idling({ name: "docker-subid-init" })] },
+      "capability_container_name_conflict: docker-subid-init",
+    ],
+    ...["docker-data", "docker-run", "docker-tun", "docker-subid"].map(
+      (name) =>
+        [{ volumes: [{ name, kind: 1 as const }] }, `capability_volume_name_conflict: ${name}`] satisfies [
+          StartRequest,
+          string,
+        ],
+    ),
+  ];
+  test.each(rows)("%p is refused", async (request, message) => {
+    expect(await refusal(runner().start({ ...request, capabilities: ["docker"] }))).toEqual({
+      code: "InvalidArgument",
+      message,
+    });
   });
 });
 

@@ -1,25 +1,10 @@
 import { expect, test } from "bun:test";
 import { randomUUID } from "node:crypto";
-import { Kube } from "../../src/kube/client.ts";
-import { createLog } from "../../src/log.ts";
-import { sweep } from "../../src/runner/sweep.ts";
-import { PodWatcher } from "../../src/watcher.ts";
 import { freshId, script, sharedRunner } from "../support/runner.ts";
+import { sweeping } from "../support/sweeping.ts";
 import { until, untilGone, untilPhase } from "../support/wait.ts";
 
 const runner = sharedRunner();
-
-/** Runs a sweep of its own, with ages that a test can wait for. */
-async function sweeping(times: { gatedMs?: number; finishedMs?: number }, work: () => Promise<void>): Promise<void> {
-  const { access, namespace } = runner().backend;
-  const log = createLog({ level: "error" });
-  const kube = new Kube({ access, namespace, log });
-  const pods = new PodWatcher({ kube, log });
-  const over = new AbortController();
-  const running = [pods.run(over.signal), sweep({ kube, pods, log }, over.signal, { ...times, periodMs: 20 })];
-  await work().finally(() => over.abort());
-  await Promise.all(running);
-}
 
 test("a start that died is removed with the claims it made; its Secrets are collected, and claims it found are kept", async () => {
   const { backend, ledger } = runner();
@@ -48,7 +33,7 @@ test("a start that died is removed with the claims it made; its Secrets are coll
       ownerReferences: [{ apiVersion: "v1", kind: "Pod", name: `workload-${workloadId}`, uid }],
     },
   });
-  await sweeping({ gatedMs: 100 }, async () => {
+  await sweeping(runner().backend, { gatedMs: 100 }, async () => {
     await until("Pod, claim and Secret are gone", async () => {
       const left = [
         await ledger.podNamed(`workload-${workloadId}`),
@@ -80,7 +65,7 @@ test("gates of others, and starts that are young, are left alone", async () => {
   const { id } = await runner().start({ main: script("true") });
   await untilPhase(runner().client, id, "succeeded");
   // A finished Pod that the same sweep removes shows that it has looked.
-  await sweeping({ gatedMs: 60_000, finishedMs: 50 }, async () => {
+  await sweeping(runner().backend, { gatedMs: 60_000, finishedMs: 50 }, async () => {
     await untilGone(runner().client, id);
   });
   for (const workloadId of workloadIds) expect(await ledger.podNamed(`workload-${workloadId}`)).toBeDefined();

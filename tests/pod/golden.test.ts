@@ -56,5 +56,5 @@ for (const file of readdirSync(directory).sort()) {
 }
 
 test("there are golden Pods to compare", () => {
-  expect(readdirSync(directory).length).toBeGreaterThan(25);
+  expect(readdirSync(directory).length).toBeGreaterThanOrEqual(60);
 });

@@ -1,3 +1,5 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
 import type { Access } from "../../src/kube/access.ts";
 
 export interface Refusal {
@@ -9,68 +11,107 @@ export interface Refusal {
   readonly message: string;
 }
 
+/** What happens to one request: an error or a reset, before the API server sees it or after it has carried it out. */
+export type Fault = "error before" | "error after" | "reset before" | "reset after";
+
+export interface GateRequest {
+  readonly method: string;
+  readonly path: string;
+}
+
 /**
- * A stand-in in front of the API server that counts requests and refuses those it is told to, with a Status object as the
- * API server would send. Speaks plain HTTP to the runner; no WebSocket, so no exec.
+ * A stand-in in front of the API server that counts requests, refuses those it is told to, with a Status object as the API
+ * server would send, and spoils others. Speaks plain HTTP to the runner; no WebSocket, so no exec.
  */
 export class Gate implements AsyncDisposable {
   readonly #over: Access;
-  readonly #server;
+  readonly #server: Server;
   /** `METHOD path?query` of every request, in order of arrival. */
   readonly requests: string[] = [];
   /** What is refused now; change it at will. */
   refusals: Refusal[] = [];
+  /** Asked for every request; the request waits for the answer. */
+  fault: (request: GateRequest) => Fault | undefined | Promise<undefined> = () => undefined;
 
-  constructor(over: Access) {
+  private constructor(over: Access) {
     this.#over = over;
-    this.#server = Bun.serve({
-      port: 0,
-      hostname: "127.0.0.1",
-      idleTimeout: 0,
-      fetch: (request) => this.#answer(request),
+    this.#server = createServer((request, response) => {
+      this.#answer(request, response).catch(() => response.destroy()); // the API server or the runner has gone
     });
+  }
+
+  static async over(access: Access): Promise<Gate> {
+    const gate = new Gate(access);
+    await new Promise<void>((listening) => gate.#server.listen(0, "127.0.0.1", listening));
+    return gate;
+  }
+
+  get url(): string {
+    const { port } = this.#server.address() as AddressInfo; // listening on TCP, so neither string nor null
+    return `http://127.0.0.1:${port}`;
   }
 
   get access(): Access {
-    return {
-      ...this.#over,
-      server: new URL(this.#server.url),
-      credentials: async () => ({ headers: {}, tls: {} }),
-    };
+    return { ...this.#over, server: new URL(this.url), credentials: async () => ({ headers: {}, tls: {} }) };
   }
 
-  async #answer(request: Request): Promise<Response> {
-    const { pathname, search } = new URL(request.url);
-    this.requests.push(`${request.method} ${pathname}${search}`);
-    const refusal = this.refusals.find(({ method, path }) => method === request.method && path.test(pathname));
-    if (refusal !== undefined) {
-      const { status, reason, message } = refusal;
-      const body = {
-        kind: "Status",
-        apiVersion: "v1",
-        status: "Failure",
-        code: status,
-        message,
-        ...(reason && { reason }),
-      };
-      return Response.json(body, { status });
-    }
-    const { headers, tls } = await this.#over.credentials();
-    const forwarded = new Headers(request.headers);
-    forwarded.delete("host");
-    for (const [name, value] of Object.entries(headers)) forwarded.set(name, value);
-    const answer = await fetch(new URL(pathname + search, this.#over.server), {
-      method: request.method,
-      headers: forwarded,
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { method = "GET", url = "/" } = request;
+    const { pathname } = new URL(url, this.url);
+    this.requests.push(`${method} ${url}`);
+    const body = Buffer.concat(await Array.fromAsync<Buffer>(request));
+    const refusal = this.refusals.find((each) => each.method === method && each.path.test(pathname));
+    if (refusal !== undefined) return refuse(response, refusal);
+    const fault = await this.fault({ method, path: pathname });
+    if (fault === "reset before") return void request.socket.resetAndDestroy();
+    if (fault === "error before") return refuse(response, SPOILED);
+    const gone = new AbortController();
+    response.once("close", () => gone.abort());
+    const answer = await this.#forward(request, body, gone.signal);
+    if (fault === undefined) return send(answer, response);
+    await answer.body?.cancel();
+    if (fault === "error after") return refuse(response, SPOILED);
+    request.socket.resetAndDestroy();
+  }
+
+  async #forward(request: IncomingMessage, body: Buffer, signal: AbortSignal): Promise<Response> {
+    const { method = "GET", url = "/", headers } = request;
+    const { headers: credentials, tls } = await this.#over.credentials();
+    return fetch(new URL(url, this.#over.server), {
+      method,
+      headers: { ...credentials, accept: headers.accept ?? "", "content-type": headers["content-type"] ?? "" },
       tls,
-      body: request.method === "GET" ? null : await request.arrayBuffer(),
-      signal: request.signal,
-      decompress: false,
-    });
-    return new Response(answer.body, { status: answer.status, headers: answer.headers });
+      body: body.length === 0 ? null : body,
+      signal,
+      timeout: false,
+    } as RequestInit);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#server.stop(true);
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    this.#server.closeAllConnections();
+    await closed;
   }
+}
+
+const SPOILED = { status: 500, reason: "InternalError", message: "spoiled on the way" };
+
+function refuse(response: ServerResponse, refusal: Pick<Refusal, "status" | "reason" | "message">): void {
+  const { status, reason, message } = refusal;
+  const body = {
+    kind: "Status",
+    apiVersion: "v1",
+    status: "Failure",
+    code: status,
+    message,
+    ...(reason && { reason }),
+  };
+  response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
+}
+
+async function send(answer: Response, response: ServerResponse): Promise<void> {
+  response.writeHead(answer.status, { "content-type": answer.headers.get("content-type") ?? "" });
+  response.flushHeaders();
+  for await (const data of answer.body ?? []) response.write(data);
+  response.end();
 }

@@ -1,0 +1,207 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { RunnerService, VolumeKind } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
+import { type Fault, Gate, type GateRequest } from "../support/gate.ts";
+import {
+  freshId,
+  idling,
+  type RunnerClient,
+  type StartRequest,
+  sharedRunner,
+  startRunner,
+  type TestRunner,
+} from "../support/runner.ts";
+import { sweeping } from "../support/sweeping.ts";
+import { until } from "../support/wait.ts";
+
+// Ruling 6: a start that fails at any point, however it does, leaves nothing of itself behind, and the id can be used again.
+setDefaultTimeout(60_000);
+let gate: Gate;
+let behind: TestRunner;
+// Before the shared runner's own, which ends the cluster.
+afterAll(async () => {
+  await behind[Symbol.asyncDispose]();
+  await gate[Symbol.asyncDispose]();
+});
+const runner = sharedRunner();
+beforeAll(async () => {
+  gate = await Gate.over(runner().backend.access);
+  behind = await startRunner({ backend: runner().backend, access: () => gate.access });
+});
+
+/** What nobody but the cluster may ever be told. */
+const CANARY = `canary-${freshId()}`;
+
+/** A start that makes everything there is to make: a Pod, two claims, three Secrets. */
+function wholeStart(workloadId: string) {
+  const credential = (registry: string) => ({ registry, username: "u", password: `${CANARY}-password` });
+  return {
+    workloadId,
+    main: idling({
+      env: [{ name: "TOKEN", value: `${CANARY}-env` }],
+      inlineFileMounts: [{ path: "/tmp/inline/file" }],
+    }),
+    inlineFiles: { "/tmp/inline/file": new TextEncoder().encode(`${CANARY}-file`) },
+    imagePullCredentials: [credential("one.test"), credential("two.test")],
+    volumes: ["a", "b"].map((name) => ({
+      name,
+      kind: VolumeKind.NAMED,
+      persistentName: runner().ledger.claimName(`${workloadId.slice(0, 8)}-${name}`),
+    })),
+    additionalProperties: runner().ledger.mark,
+  } satisfies StartRequest;
+}
+
+/** GETs of two claims, POST of the Pod, of two claims, of three Secrets, and the gate. */
+const CALLS = 9;
+
+/** Requests of a start, not those of the cache. */
+const isOfStart = ({ method, path }: GateRequest): boolean =>
+  method !== "GET" || /persistentvolumeclaims\/./.test(path);
+
+/** Everything there is of a start: its Pod (gated or not), its claims, its Secrets. */
+async function state(workloadId: string, { volumes }: ReturnType<typeof wholeStart>) {
+  const pod = await runner().ledger.podNamed(`workload-${workloadId}`);
+  const claims = await Promise.all(volumes.map(({ persistentName }) => runner().claim(persistentName)));
+  return {
+    pod: pod === undefined ? "none" : (pod.spec?.schedulingGates ?? []).length > 0 ? "gated" : "whole",
+    claims: claims.filter((claim) => claim !== undefined).length,
+    secrets: (await runner().secrets(workloadId)).length,
+  };
+}
+
+const WHOLE = { pod: "whole", claims: 2, secrets: 3 };
+const NOTHING = { pod: "none", claims: 0, secrets: 0 };
+
+/** Undone now or a moment later (a caller that left is told nothing; Secrets are collected), or whole. */
+async function settled(workloadId: string, request: ReturnType<typeof wholeStart>): Promise<"whole" | "nothing"> {
+  return until(`${workloadId} is whole or gone`, async () => {
+    const now = await state(workloadId, request);
+    if (Bun.deepEquals(now, WHOLE)) return "whole" as const;
+    return Bun.deepEquals(now, NOTHING) ? ("nothing" as const) : undefined;
+  });
+}
+
+async function startAgain(client: RunnerClient, request: StartRequest): Promise<Code | undefined> {
+  return client.startWorkload(request).then(
+    () => undefined,
+    (error: unknown) => ConnectError.from(error).code,
+  );
+}
+
+describe.each<Fault>(["error before", "error after", "reset before", "reset after"])("%s a call", (fault) => {
+  test.each(Array.from({ length: CALLS }, (_, index) => index + 1))("number %d of a start", async (number) => {
+    const workloadId = runner().ledger.workload(freshId());
+    const request = wholeStart(workloadId);
+    let calls = 0;
+    gate.fault = (each) => (isOfStart(each) && ++calls === number ? fault : undefined);
+    const refused = await startAgain(behind.client, request);
+    gate.fault = () => undefined;
+    expect(calls).toBeGreaterThanOrEqual(number); // it fired
+    expect(await settled(workloadId, request)).toBe(refused === undefined ? "whole" : "nothing");
+    expect(await startAgain(runner().client, request)).toBe(refused === undefined ? Code.AlreadyExists : undefined);
+    expect(await state(workloadId, request)).toEqual(WHOLE);
+    await runner().client.removeWorkload({ workloadId, force: true, removeVolumes: true });
+  });
+});
+
+test.each(Array.from({ length: CALLS }, (_, index) => index + 1))("a caller that leaves at call %d", async (number) => {
+  const workloadId = runner().ledger.workload(freshId());
+  const request = wholeStart(workloadId);
+  const abort = new AbortController();
+  let calls = 0;
+  // The call goes on when the runner has heard of it.
+  const heard = () => behind.logLines().some((line) => line.workload_id === workloadId && line.code === "Canceled");
+  gate.fault = async (each) => {
+    if (!isOfStart(each) || ++calls !== number) return;
+    abort.abort();
+    await until("the runner has heard that the caller left", () => (heard() ? true : undefined));
+  };
+  const code = await behind.client.startWorkload(request, { signal: abort.signal }).then(
+    () => undefined,
+    (error: unknown) => ConnectError.from(error).code,
+  );
+  expect(code).toBe(Code.Canceled);
+  // From the third call on there is something to undo; before that there was nothing all the time.
+  const undone = () =>
+    gate.requests.some((each) => each.startsWith("DELETE") && each.includes(`/pods/workload-${workloadId}`));
+  await until("the undoing has begun", () => (number < 3 || undone() ? true : undefined));
+  await until("nothing is left", async () =>
+    Bun.deepEquals(await state(workloadId, request), NOTHING) ? true : undefined,
+  );
+  gate.fault = () => undefined;
+  expect(await startAgain(runner().client, request)).toBeUndefined();
+  await runner().client.removeWorkload({ workloadId, force: true, removeVolumes: true });
+});
+
+test("no fault brings a secret into the log, at debug level", () => {
+  const log = behind.logText();
+  expect(log).toContain("StartWorkload");
+  expect(log).not.toContain(CANARY);
+  for (const secret of ["password", "file", "env"])
+    expect(log).not.toContain(Buffer.from(`${CANARY}-${secret}`).toString("base64").slice(0, 40));
+});
+
+test("a runner that is killed at any call leaves nothing that the sweep of the next one does not end", async () => {
+  const starts: [string, ReturnType<typeof wholeStart>][] = [];
+  for (let number = 1; number <= CALLS + 1; number++) {
+    const workloadId = runner().ledger.workload(freshId());
+    const request = wholeStart(workloadId);
+    starts.push([workloadId, request]);
+    await using doomed = await runnerProcess(gate, runner().backend.namespace);
+    let calls = 0;
+    gate.fault = (each) => {
+      if (!isOfStart(each) || ++calls !== number) return undefined;
+      doomed.kill();
+      return "reset before";
+    };
+    const code = await startAgain(doomed.client, request);
+    gate.fault = () => undefined;
+    expect(code === undefined).toBe(number > CALLS);
+  }
+  await sweeping(runner().backend, { gatedMs: 100 }, async () => {
+    for (const [index, [workloadId, request]] of starts.entries())
+      expect(await settled(workloadId, request)).toBe(index === CALLS ? "whole" : "nothing");
+  });
+  for (const [workloadId, request] of starts.slice(0, CALLS)) {
+    expect(await startAgain(runner().client, request)).toBeUndefined();
+    await runner().client.removeWorkload({ workloadId, force: true, removeVolumes: true });
+  }
+});
+
+/** The runner as a process of its own behind the gate. */
+async function runnerProcess({ url }: Gate, namespace: string) {
+  const kubeconfig = join(mkdtempSync(join(tmpdir(), "start-faults-")), "config");
+  const cluster = { server: url, "insecure-skip-tls-verify": true };
+  const config = {
+    apiVersion: "v1",
+    kind: "Config",
+    "current-context": "c",
+    contexts: [{ name: "c", context: { cluster: "c", user: "u" } }],
+    clusters: [{ name: "c", cluster }],
+    users: [{ name: "u", user: {} }],
+  };
+  writeFileSync(kubeconfig, JSON.stringify(config));
+  const env = { KUBECONFIG: kubeconfig, KUBE_NAMESPACE: namespace, GRPC_ADDR: "127.0.0.1:0", PVC_STORAGE_SIZE: "1Mi" };
+  const child = Bun.spawn([process.execPath, "src/main.ts"], { env, stdout: "ignore", stderr: "pipe" });
+  let log = "";
+  let address: string | undefined;
+  for await (const data of child.stderr) {
+    log += Buffer.from(data).toString();
+    address = /"addr":"([^"]+)"/.exec(log)?.[1];
+    if (address !== undefined) break;
+  }
+  if (address === undefined) throw new Error(`the runner did not start: ${log}`);
+  return {
+    client: createClient(RunnerService, createGrpcTransport({ baseUrl: `http://${address}` })),
+    kill: () => child.kill("SIGKILL"),
+    async [Symbol.asyncDispose]() {
+      child.kill("SIGKILL");
+      await child.exited;
+    },
+  };
+}
