@@ -5,10 +5,18 @@ import { unreachable } from "../errors.ts";
 import type { StreamEventsRequest, StreamEventsResponseSchema } from "../gen/agynio/api/runner/v1/runner_pb.ts";
 import { KubeError } from "../kube/error.ts";
 import type { KubeEvent } from "../kube/types.ts";
-import { isManaged, isManagedClaim, podName } from "../pod/names.ts";
+import {
+  isManaged,
+  isManagedClaim,
+  MANAGED_BY_LABEL,
+  MANAGED_SELECTOR,
+  MANAGER,
+  podName,
+  WORKLOAD_ID_LABEL,
+} from "../pod/names.ts";
 import { isWorkloadId, trim } from "../pod/validate.ts";
 import { Backoff } from "../time.ts";
-import { ignoreNotFound } from "./find.ts";
+import { ignoreNotFound, nameOf } from "./find.ts";
 import type { Parts } from "./parts.ts";
 
 /** A watch lives this long at most, so that a dead link is found (with the idle limit of the transport). */
@@ -18,10 +26,12 @@ const ATTEMPTS = 6;
 /** Watches that end at once without an event: some API servers say so that a version has expired (facts of 1.34). */
 const EMPTY_WATCHES = 3;
 const EMPTY_WATCH_MS = 1_000;
-/** Events of a list that are looked at side by side: each may ask the API whose object it is about. */
-const BATCH = 64;
+/** Up to so many events at once their objects are looked up one by one. */
+const FEW = 3;
 /** Objects whose owner is remembered, by uid. */
 const OWNERS_LIMIT = 10_000;
+/** Pods that are not managed (`isManaged`), as the API can be asked for them. */
+const FOREIGN_SELECTORS = [`${MANAGED_BY_LABEL}!=${MANAGER}`, `${MANAGED_SELECTOR},!${WORKLOAD_ID_LABEL}`];
 
 /**
  * StreamEvents (6.15, ruling 16): what the API still holds about our objects, then what comes. A watch that ends is taken
@@ -35,9 +45,7 @@ export async function* streamEvents(
   const owners = new Owners(parts);
   for await (const events of eventsWithoutEnd(parts, signal)) {
     const wanted = events.filter((event) => passes(event, request) && !isBefore(event, request.since));
-    const ours = await Promise.all(wanted.map((event) => owners.isOurs(event, signal)));
-    for (const [index, event] of wanted.entries()) {
-      if (!ours[index]) continue;
+    for (const event of await owners.ours(wanted, signal)) {
       yield {
         event: { case: "data", value: { json: JSON.stringify(plain(event)), ts: timestampFromDate(timeOf(event)) } },
       };
@@ -55,7 +63,7 @@ async function* eventsWithoutEnd({ kube, log }: Parts, signal: AbortSignal): Asy
     try {
       if (version === "") {
         const { items, version: listed } = await kube.events.listAll({ signal });
-        for (let at = 0; at < items.length; at += BATCH) yield items.slice(at, at + BATCH);
+        yield items;
         version = listed;
       }
       const since = performance.now();
@@ -87,35 +95,53 @@ async function* eventsWithoutEnd({ kube, log }: Parts, signal: AbortSignal): Asy
   }
 }
 
-/** Which objects are ours; each is looked up once. */
+/** Which objects are ours; each is looked up once, and those of a whole list together. */
 class Owners {
   readonly #parts: Pick<Parts, "kube" | "pods">;
-  readonly #known = new Map<string, Promise<boolean>>();
+  readonly #known = new Map<string, boolean>();
 
   constructor(parts: Pick<Parts, "kube" | "pods">) {
     this.#parts = parts;
   }
 
-  isOurs({ involvedObject }: KubeEvent, signal: AbortSignal): Promise<boolean> {
-    const { kind, name = "", uid = name } = involvedObject ?? {};
+  /** Those about objects of ours, in their order; however many there are, with a few requests. */
+  async ours(events: KubeEvent[], signal: AbortSignal): Promise<KubeEvent[]> {
+    if (events.length > FEW) return await this.#survey(events, signal);
+    const ours = await Promise.all(events.map((event) => this.#isOurs(event, signal)));
+    return events.filter((_, index) => ours[index]);
+  }
+
+  async #survey(events: KubeEvent[], signal: AbortSignal): Promise<KubeEvent[]> {
+    const { pods, claims } = this.#parts.kube;
+    const [managedClaims, ...foreignPods] = await Promise.all([
+      claims.listAll({ labelSelector: MANAGED_SELECTOR, signal }),
+      ...FOREIGN_SELECTORS.map((labelSelector) => pods.listAll({ labelSelector, signal })),
+    ]);
+    const ourClaims = new Set(managedClaims.items.map(nameOf));
+    const foreign = new Set(foreignPods.flatMap(({ items }) => items.map(nameOf)));
+    return events.filter(({ involvedObject: { kind, name = "" } }) =>
+      kind === "Pod"
+        ? workloadIdIn(name) !== undefined && !foreign.has(name)
+        : kind === "PersistentVolumeClaim" && ourClaims.has(name),
+    );
+  }
+
+  async #isOurs({ involvedObject }: KubeEvent, signal: AbortSignal): Promise<boolean> {
+    const { kind, name = "", uid = name } = involvedObject;
     const known = this.#known.get(uid);
     if (known !== undefined) return known;
     const ours =
-      kind === "Pod"
-        ? this.#isOurPod(name, signal)
-        : kind === "PersistentVolumeClaim"
-          ? this.#isOurClaim(name, signal)
-          : Promise.resolve(false);
+      (kind === "Pod" && (await this.#isOurPod(name, signal))) ||
+      (kind === "PersistentVolumeClaim" && (await this.#isOurClaim(name, signal)));
     if (this.#known.size >= OWNERS_LIMIT) this.#known.clear();
     this.#known.set(uid, ours);
-    ours.catch(() => this.#known.delete(uid));
     return ours;
   }
 
   /** A Pod of ours, or one that has gone and had a name that only we give. */
   async #isOurPod(name: string, signal: AbortSignal): Promise<boolean> {
-    const workloadId = name.slice(podName("").length);
-    if (!name.startsWith(podName("")) || !isWorkloadId(workloadId)) return false;
+    const workloadId = workloadIdIn(name);
+    if (workloadId === undefined) return false;
     if (this.#parts.pods.peek(workloadId) !== undefined) return true;
     const other = await ignoreNotFound(this.#parts.kube.pods.get(name, { signal }));
     return other === undefined || isManaged(other);
@@ -125,6 +151,12 @@ class Owners {
     const claim = await ignoreNotFound(this.#parts.kube.claims.get(name, { signal }));
     return claim !== undefined && isManagedClaim(claim);
   }
+}
+
+/** The id in a Pod's name of the form that we give; undefined for any other name. */
+function workloadIdIn(name: string): string | undefined {
+  const workloadId = name.slice(podName("").length);
+  return name.startsWith(podName("")) && isWorkloadId(workloadId) ? workloadId : undefined;
 }
 
 /** `since` in seconds since 1970; 0 or less: no limit. */

@@ -2,8 +2,10 @@ import { expect, test } from "bun:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { StreamEventsRequestSchema } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
+import { Gate } from "../support/gate.ts";
 import { Link } from "../support/link.ts";
 import { freshId, type RunnerClient, sharedRunner, startRunner } from "../support/runner.ts";
+import { until } from "../support/wait.ts";
 
 const runner = sharedRunner();
 
@@ -13,7 +15,7 @@ interface Told {
   readonly [field: string]: unknown;
 }
 
-/** Events as they come, until `enough` holds for what came; throws when the stream ends before. */
+/** Events as they come, until `enough` holds for what came; throws when the stream ends before. There may be thousands. */
 async function untilTold(
   client: RunnerClient,
   request: MessageInitShape<typeof StreamEventsRequestSchema>,
@@ -40,9 +42,7 @@ const about = (id: string) => [{ key: "involvedObject.name", values: [`workload-
 
 test("events of a workload that is started afterwards come on a stream opened with an empty request", async () => {
   const workloadId = freshId();
-  const telling = untilTold(runner().client, {}, (told) =>
-    told.some((event) => JSON.stringify(event).includes(workloadId)),
-  );
+  const telling = untilTold(runner().client, {}, (told) => JSON.stringify(told.at(-1)).includes(workloadId));
   await runner().start({ workloadId });
   expect((await telling).at(-1)?.involvedObject).toMatchObject({ kind: "Pod", name: `workload-${workloadId}` });
 });
@@ -101,9 +101,10 @@ test("events about objects that are not ours are never told (ruling 16)", async 
   const names = [`foreign-${freshId()}`, `workload-${freshId()}`];
   for (const name of names) await runner().ledger.foreignPod(name);
   const { id } = await runner().run();
-  const told = await untilTold(runner().client, {}, (seen) =>
-    seen.some(({ reason, involvedObject }) => reason === "Started" && involvedObject.name === `workload-${id}`),
-  );
+  const told = await untilTold(runner().client, {}, (seen) => {
+    const last = seen.at(-1);
+    return last?.reason === "Started" && last.involvedObject.name === `workload-${id}`;
+  });
   expect(told.filter(({ involvedObject }) => names.includes(involvedObject.name))).toEqual([]);
 });
 
@@ -129,4 +130,25 @@ test("the stream goes on over lost connections to the API server, without a gap 
     return seen.size === ids.length;
   });
   expect([...seen].toSorted()).toEqual(ids.toSorted());
+});
+
+test("however much has happened before, a fixed number of requests finds out whose it was", async () => {
+  await using gate = await Gate.over(runner().backend.access);
+  await using behind = await startRunner({ backend: runner().backend, access: () => gate.access });
+  const gone = [freshId(), freshId(), freshId(), freshId(), freshId(), freshId()];
+  for (const workloadId of gone) {
+    await runner().run({ workloadId });
+    await runner().client.removeWorkload({ workloadId });
+  }
+  for (const id of gone)
+    await until("the Pod is gone", async () => (await runner().ledger.podNamed(`workload-${id}`)) === undefined);
+  const seen = new Set<string>();
+  const opened = gate.requests.length;
+  await untilTold(behind.client, {}, (told) => {
+    const last = told.at(-1)?.involvedObject.name.replace("workload-", "") ?? "";
+    if (gone.includes(last)) seen.add(last);
+    return seen.size === gone.length;
+  });
+  const asked = gate.requests.slice(opened).map((request) => request.replace(/\?.*/, ""));
+  expect(asked.filter((request) => /\/pods\/workload-/.test(request))).toEqual([]);
 });
