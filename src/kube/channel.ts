@@ -23,6 +23,8 @@ const MESSAGE_COST = 128;
 /** Input that waits for the network, in bytes: above the mark the writer waits, until half of it is gone. */
 const INPUT_MARK = 1024 * 1024;
 const INPUT_FRAME = 32 * 1024;
+/** What one piece of output holds at most: what waits is joined up to it, what is larger is cut. */
+const OUTPUT_FRAME = 32 * 1024;
 /** Bun's WebSocket tells nobody when its buffer drains (1.4.5), so writers look: soon at first, then less often. */
 const DRAIN_POLL_MS = { min: 1, max: 16 };
 /** The kubelet keeps some MiB of input for a process that does not read, then stops answering even pings. */
@@ -104,7 +106,7 @@ export class Channel implements ExecChannel {
 
   async *output(): AsyncGenerator<Output> {
     for (;;) {
-      const next = this.#waiting.shift();
+      const next = this.#take();
       if (next === undefined) {
         if (this.#over) return;
         await new Promise<void>((resolve) => {
@@ -112,10 +114,28 @@ export class Channel implements ExecChannel {
         });
         continue;
       }
-      this.#waitingBytes -= next.data.length + MESSAGE_COST;
       if (this.#socket.isPaused && this.#waitingBytes < OUTPUT_MARK / 2) this.#resume();
       yield next;
     }
+  }
+
+  #take(): Output | undefined {
+    const first = this.#waiting.shift();
+    if (first === undefined) return undefined;
+    const { stream } = first;
+    const parts = [first.data];
+    let bytes = first.data.length;
+    for (
+      let next = this.#waiting[0];
+      next?.stream === stream && bytes + next.data.length <= OUTPUT_FRAME;
+      next = this.#waiting[0]
+    ) {
+      this.#waiting.shift();
+      parts.push(next.data);
+      bytes += next.data.length;
+    }
+    this.#waitingBytes -= bytes + parts.length * MESSAGE_COST;
+    return parts.length === 1 ? first : { stream, data: Buffer.concat(parts, bytes) };
   }
 
   async write(data: Uint8Array): Promise<void> {
@@ -160,8 +180,12 @@ export class Channel implements ExecChannel {
     const data = bytes.subarray(1);
     if (bytes[0] === STATUS) this.#status ??= { at: this.#heardAt, value: statusOf(data) };
     if ((bytes[0] !== STDOUT && bytes[0] !== STDERR) || data.length === 0 || this.#over) return;
-    this.#waiting.push({ stream: bytes[0] === STDOUT ? "stdout" : "stderr", data });
-    this.#waitingBytes += data.length + MESSAGE_COST;
+    const stream = bytes[0] === STDOUT ? "stdout" : "stderr";
+    for (let at = 0; at < data.length; at += OUTPUT_FRAME) {
+      const piece = data.subarray(at, at + OUTPUT_FRAME);
+      this.#waiting.push({ stream, data: piece });
+      this.#waitingBytes += piece.length + MESSAGE_COST;
+    }
     if (this.#waitingBytes > OUTPUT_MARK && !this.#socket.isPaused) this.#socket.pause();
     this.#wake?.();
   }

@@ -1,6 +1,9 @@
-import type { ExecChannel } from "../kube/channel.ts";
+import type { ExecChannel, Output } from "../kube/channel.ts";
 import type { Kube } from "../kube/client.ts";
 import { KubeError } from "../kube/error.ts";
+import { sleep } from "../time.ts";
+import type { Command, Wrapped } from "./command.ts";
+import { Marks, type Word } from "./marks.ts";
 
 export interface Target {
   readonly pod: string;
@@ -13,117 +16,150 @@ export interface Target {
 const REPLAY_BYTES = 65_536;
 /** Containers remembered at most; forgetting one costs one more failed try. */
 const PLACES_LIMIT = 10_000;
+/** The command has ended, but the cluster does not say so: something else holds its output, or it left its input unread. */
+const STATUS_GRACE_MS = 500;
 
 /**
- * Which containers have /bin/sh, learnt from how executions went. Not which images: a mount can hide the shell and a
+ * Which containers have something, learnt from how executions went. Not which images: a mount can hide a shell and a
  * workload can remove it, and no other workload may lose its marks, and so its kill, by that.
  */
-export class Shells {
+class Places {
   readonly #known = new Map<string, boolean>();
 
-  has(place: string): boolean | undefined {
+  get(place: string): boolean | undefined {
     return this.#known.get(place);
   }
 
-  learn(place: string, hasShell: boolean): void {
-    if (this.#known.get(place) === hasShell) return;
+  learn(place: string, has: boolean): void {
+    if (this.#known.get(place) === has) return;
     if (this.#known.size >= PLACES_LIMIT) this.#known.clear();
-    this.#known.set(place, hasShell);
+    this.#known.set(place, has);
   }
 }
 
+/** What is known of containers' images. */
+export class Images {
+  /** /bin/sh. */
+  readonly shell = new Places();
+  /** A program that sets a terminal raw. */
+  readonly stty = new Places();
+}
+
+/** In which way a command is tried (docs/exec.md). */
+type Way = "wrapped" | "in-url" | "plain";
+
+/** One try: a channel, and whether input may go to it yet. */
+interface Attempt {
+  readonly way: Way;
+  readonly lines: string;
+  readonly channel: Promise<ExecChannel>;
+  /** Resolves when the caller's input may follow: at once, or when a terminal has taken what is handed over before it. */
+  readonly writable: PromiseWithResolvers<ExecChannel>;
+  /** Resolves when the try is over: true when another one has followed, which was given the same input. */
+  readonly replaced: PromiseWithResolvers<boolean>;
+}
+
 /**
- * One command in one container. It runs marked, under the image's shell; when the cluster says that there is no shell
- * (then nothing has run) it is run once more as it was given, if it can be.
+ * One command in one container. It runs under a wrapper in the image's shell; when the cluster says that there is no shell,
+ * or the wrapper that it cannot take what is handed over (then nothing has run), it is run once more in another way, if
+ * there is one.
  */
 export class Connection implements Disposable {
   readonly #kube: Kube;
   readonly #target: Target;
-  readonly #commands: { marked: string[]; plain: string[] | undefined };
-  readonly #shells: Shells;
+  readonly #command: Command;
+  readonly #executionId: string;
+  readonly #images: Images;
   readonly #tty: boolean;
   readonly #abort = new AbortController();
-  /** The channel to write to; replaced by the second try's. */
-  #channel: Promise<ExecChannel>;
+  #attempt: Attempt;
   /** What a second try would have to be sent again; undefined when there will be none. */
   #sent: { chunks: Uint8Array[]; bytes: number; ended: boolean } | undefined;
   #size: { cols: number; rows: number } | undefined;
   #open: ExecChannel | undefined;
-  #marked: boolean;
 
   constructor(
     kube: Kube,
     target: Target,
-    commands: { marked: string[]; plain: string[] | undefined },
-    { shells, tty }: { shells: Shells; tty: boolean },
+    { command, executionId, tty }: { command: Command; executionId: string; tty: boolean },
+    images: Images,
   ) {
     this.#kube = kube;
     this.#target = target;
-    this.#commands = commands;
-    this.#shells = shells;
+    this.#command = command;
+    this.#executionId = executionId;
+    this.#images = images;
     this.#tty = tty;
-    const plain = shells.has(target.place) === false ? commands.plain : undefined;
-    this.#marked = plain === undefined;
-    if (this.#marked && commands.plain !== undefined && shells.has(target.place) === undefined)
-      this.#sent = { chunks: [], bytes: 0, ended: false };
-    this.#channel = this.#connect(plain ?? commands.marked);
+    const { plain } = command;
+    const shell = images.shell.get(target.place);
+    if (plain !== undefined && shell === undefined) this.#sent = { chunks: [], bytes: 0, ended: false };
+    this.#attempt =
+      plain !== undefined && shell === false
+        ? this.#try("plain", plain)
+        : tty && images.stty.get(target.place) === false
+          ? this.#try("in-url", command.inUrl(executionId))
+          : this.#try("wrapped", command.wrapped(executionId));
   }
 
   /** Whether the processes carry the execution's mark, without which they cannot be found again. */
-  get marked(): boolean {
-    return this.#marked;
+  get isWrapped(): boolean {
+    return this.#attempt.way !== "plain";
   }
 
   /** Settles when the handshake is over: true when the command was started. */
   async started(): Promise<boolean> {
-    return this.#channel.then(
+    return this.#attempt.channel.then(
       () => true,
       () => false,
     );
   }
 
-  /** Output in order of arrival; returns the exit code. Throws KubeError when there is none: refused, lost, not started. */
-  async *run(): AsyncGenerator<{ stream: "stdout" | "stderr"; data: Uint8Array }, number> {
-    try {
-      const channel = await this.#channel;
-      for await (const output of channel.output()) {
-        this.#shellSeen();
-        yield output;
+  /**
+   * Output in order of arrival; returns the exit code, undefined when nothing was run. Throws KubeError when there is no
+   * code: refused, lost, not started.
+   */
+  async *run(): AsyncGenerator<Output, number | undefined> {
+    for (;;) {
+      const attempt = this.#attempt;
+      let next: Attempt | undefined;
+      try {
+        const end = yield* this.#follow(attempt);
+        if (end !== "no-stty") return end === "not-run" ? undefined : end.code;
+        this.#images.stty.learn(this.#target.place, false);
+        next = this.#try("in-url", this.#command.inUrl(this.#executionId));
+      } catch (error) {
+        const { plain } = this.#command;
+        if (!isWithoutShell(attempt.way, error)) throw error;
+        this.#images.shell.learn(this.#target.place, false);
+        if (plain === undefined || this.#sent === undefined) throw error;
+        next = this.#try("plain", plain, this.#sent);
+      } finally {
+        attempt.replaced.resolve(next !== undefined);
+        if (next === undefined) attempt.writable.reject(new KubeError(0, "", "the execution has ended"));
+        else attempt.writable.resolve(next.writable.promise);
       }
-      const code = await channel.exitCode;
-      this.#shellSeen();
-      return code;
-    } catch (error) {
-      if (!this.#saysNoShell(error) || this.#commands.plain === undefined) throw error;
-      this.#shells.learn(this.#target.place, false);
-      const sent = this.#sent;
-      if (sent === undefined) throw error;
-      this.#marked = false;
-      this.#sent = undefined;
-      this.#channel = this.#connect(this.#commands.plain);
-      const channel = await this.#channel;
-      for (const chunk of sent.chunks) await channel.write(chunk);
-      if (sent.ended) channel.end();
-      yield* channel.output();
-      return await channel.exitCode;
+      this.#attempt = next;
     }
   }
 
   /** Resolves when the process' side has room for more. Rejects when the connection is over. */
   async write(data: Uint8Array): Promise<void> {
-    const channel = await this.#channel;
+    const attempt = this.#attempt;
     if (this.#sent !== undefined) {
       this.#sent.bytes += data.length;
       if (this.#sent.bytes > REPLAY_BYTES) this.#sent = undefined;
       else this.#sent.chunks.push(data);
     }
-    await channel.write(data);
+    try {
+      await (await attempt.writable.promise).write(data);
+    } catch (error) {
+      if (!(await attempt.replaced.promise)) throw error;
+    }
   }
 
   async end(): Promise<void> {
-    const channel = await this.#channel;
     if (this.#sent !== undefined) this.#sent.ended = true;
-    channel.end();
+    (await this.#attempt.writable.promise).end();
   }
 
   /** The newest size wins; one that comes before the terminal is there is applied as soon as it is. */
@@ -142,29 +178,138 @@ export class Connection implements Disposable {
     this.close();
   }
 
-  #connect(command: string[]): Promise<ExecChannel> {
+  #try(way: Way, { argv, lines }: Wrapped, replay = this.#noInput): Attempt {
     const { pod, container } = this.#target;
-    const options = { container, command, stdin: true, tty: this.#tty, stderr: !this.#tty, signal: this.#abort.signal };
-    const channel = this.#kube.exec(pod, options).then((open) => {
+    const options = { container, command: argv, stdin: true, tty: this.#tty, stderr: !this.#tty };
+    const channel = this.#kube.exec(pod, { ...options, signal: this.#abort.signal }).then((open) => {
       this.#open = open;
       if (this.#size !== undefined) open.resize(this.#size.cols, this.#size.rows);
       return open;
     });
-    channel.catch(() => undefined); // whoever awaits it is told; nobody may be waiting yet
-    return channel;
+    const attempt = {
+      way,
+      lines,
+      channel,
+      writable: Promise.withResolvers<ExecChannel>(),
+      replaced: Promise.withResolvers<boolean>(),
+    };
+    attempt.writable.promise.catch(() => undefined); // whoever awaits it is told; nobody may be waiting
+    void channel.then(
+      async (open) => {
+        // A terminal says first that it is ready for the lines, and then when the caller's input may follow.
+        if (lines !== "" && this.#tty) return;
+        try {
+          if (lines !== "") await handOver(open, lines);
+          for (const chunk of replay.chunks) await open.write(chunk);
+          if (replay.ended) open.end();
+        } catch {
+          open.close(); // its outcome tells why
+        }
+        attempt.writable.resolve(open);
+      },
+      () => undefined, // told by run()
+    );
+    return attempt;
   }
 
-  #shellSeen(): void {
-    if (this.#marked) this.#shells.learn(this.#target.place, true);
+  readonly #noInput = { chunks: [] as Uint8Array[], ended: false };
+
+  /** Follows one try to its end. Throws KubeError when the cluster does not tell it. */
+  async *#follow(attempt: Attempt): AsyncGenerator<Output, End> {
+    const channel = await attempt.channel;
+    const heard = new Heard(this.#abort.signal);
+    const streams = { stdout: new Marks(this.#executionId), stderr: new Marks(this.#executionId) };
+    const outputs = channel.output()[Symbol.asyncIterator]();
+    for (;;) {
+      const step = await heard.orOverdue(outputs.next());
+      if (step === undefined) return heard.end();
+      if (step.done) break;
+      const { stream, data } = step.value;
+      if (attempt.way === "plain") {
+        yield step.value;
+        continue;
+      }
+      this.#shellSeen(attempt);
+      for (const piece of streams[stream].pieces(data))
+        if ("data" in piece) yield { stream, data: piece.data };
+        else {
+          heard.word(piece.word);
+          this.#answer(piece.word, attempt, channel);
+        }
+    }
+    for (const stream of ["stdout", "stderr"] as const)
+      for (const piece of streams[stream].end()) if ("data" in piece) yield { stream, data: piece.data };
+    const code = await channel.exitCode;
+    this.#shellSeen(attempt);
+    return heard.end(code);
+  }
+
+  /** Takes a terminal through the hand-over. */
+  #answer(word: Word, attempt: Attempt, channel: ExecChannel): void {
+    if (word === "go") attempt.writable.resolve(channel);
+    if (word === "ready") handOver(channel, attempt.lines).catch(() => channel.close());
+  }
+
+  #shellSeen({ way }: Attempt): void {
+    if (way === "plain") return;
+    this.#images.shell.learn(this.#target.place, true);
     this.#sent = undefined;
   }
+}
 
-  /** The runtime's answer when the program of an exec is not there; it names /bin/sh when that is what it lacks. */
-  #saysNoShell(error: unknown): boolean {
-    return (
-      this.#marked &&
-      error instanceof KubeError &&
-      /exec.*\/bin\/sh.*(no such file or directory|not found)/s.test(error.message)
-    );
+/** How a try ended. */
+type End = { readonly code: number } | "not-run" | "no-stty";
+
+/** What a wrapper has said of the end. */
+class Heard {
+  readonly #signal: AbortSignal;
+  #exits = 0;
+  #code: number | undefined;
+  #notRun = false;
+  #noStty = false;
+  #grace: Promise<undefined> | undefined;
+  #overdue = false;
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
   }
+
+  word(word: Word): void {
+    if (word === "not-run") this.#notRun = true;
+    else if (word === "no-stty") this.#noStty = true;
+    else if (typeof word === "object" && ++this.#exits === 2) {
+      // Both streams have told everything that the command itself wrote.
+      this.#code = word.exit;
+      this.#grace = sleep(STATUS_GRACE_MS, this.#signal).then(
+        () => {
+          this.#overdue = true;
+          return undefined;
+        },
+        () => undefined,
+      );
+    }
+  }
+
+  /** How the try ended; `code` is the cluster's, or else the wrapper's. */
+  end(code = this.#code): End {
+    return this.#noStty ? "no-stty" : this.#notRun || code === undefined ? "not-run" : { code };
+  }
+
+  /** `step`, or undefined when the command has ended and the cluster is not waited for any longer. */
+  async orOverdue<T>(step: Promise<T>): Promise<T | undefined> {
+    if (this.#grace === undefined) return await step;
+    step.catch(() => undefined);
+    return this.#overdue ? undefined : await Promise.race([step, this.#grace]);
+  }
+}
+
+/** The runtime's answer when the program of an exec is not there; it names /bin/sh when that is what it lacks. */
+const isWithoutShell = (way: Way, error: unknown): boolean =>
+  way !== "plain" &&
+  error instanceof KubeError &&
+  /exec.*\/bin\/sh.*(no such file or directory|not found)/s.test(error.message);
+
+async function handOver(channel: ExecChannel, lines: string): Promise<void> {
+  if (lines.includes("\0")) throw new Error("no program can be given a NUL character");
+  await channel.write(Buffer.from(lines));
 }

@@ -11,9 +11,10 @@ import type { Pod } from "../kube/types.ts";
 import { workloadIdOf } from "../pod/names.ts";
 import { trim } from "../pod/validate.ts";
 import { sleep } from "../time.ts";
-import { commandOf, hangUpCommand, InvalidCommand, killCommand } from "./command.ts";
+import { Command, InvalidCommand } from "./command.ts";
 import { Connection, type Target } from "./connection.ts";
 import { Cut, type Execution } from "./execution.ts";
+import { hangUpCommand, killCommand } from "./kill.ts";
 import { annotate } from "./observe.ts";
 import { type ExecEvent, Notices, Output } from "./output.ts";
 import type { Parts } from "./parts.ts";
@@ -50,19 +51,14 @@ export async function* exec(
 /** One execution with its connection, its caller and the events on their way to that caller. */
 class Session {
   readonly #start: ExecStartRequest;
-  readonly #command: ReturnType<typeof commandOf>;
+  readonly #command: Command;
   readonly #pod: Pod;
   readonly #target: Target;
   readonly #parts: Parts;
   readonly #notices = new Notices();
   #killed: Promise<boolean> = Promise.resolve(false);
 
-  constructor(
-    start: ExecStartRequest,
-    command: ReturnType<typeof commandOf>,
-    { pod, target }: { pod: Pod; target: Target },
-    parts: Parts,
-  ) {
+  constructor(start: ExecStartRequest, command: Command, { pod, target }: { pod: Pod; target: Target }, parts: Parts) {
     this.#start = start;
     this.#command = command;
     this.#pod = pod;
@@ -86,13 +82,13 @@ class Session {
     using connection = new Connection(
       this.#parts.kube,
       this.#target,
-      { marked: this.#command.marked(execution.id), plain: this.#command.plain },
-      { shells: this.#parts.executions.shells, tty: options?.tty ?? false },
+      { command: this.#command, executionId: execution.id, tty: options?.tty ?? false },
+      this.#parts.executions.images,
     );
     this.#endOnCut(execution, connection, caller);
     void this.#endWithContainer(execution);
     void this.#feed(incoming, connection, execution);
-    const output = new Output(this.#start, execution.id);
+    const output = new Output(this.#start);
     const events = this.#events(connection, execution, output);
     // Not yield*: the return value says how it ended, and the exit event comes last.
     for (let step = await events.next(); ; step = await events.next()) {
@@ -123,11 +119,11 @@ class Session {
         // A fresh promise each time: a long-lived one in a race would collect a reaction for every chunk.
         const step = await Promise.race([next, this.#notices.arrival()]);
         if (step === undefined) continue;
-        if (step.done) return output.notFound ? undefined : step.value;
+        if (step.done) return step.value;
         const event = output.event(step.value);
         next = run.next();
         next.catch(() => undefined); // looked at in the next round, or never when the caller has gone
-        if (event !== undefined) yield event;
+        yield event;
       }
     } catch (error) {
       if (execution.cutBy === undefined)
@@ -166,7 +162,7 @@ class Session {
         if (execution.cutBy?.kill) this.#killed = this.#kill(execution, connection);
         else {
           connection.close();
-          if (this.#start.options?.tty && connection.marked) void this.#hangUp(execution);
+          if (this.#start.options?.tty && connection.isWrapped) void this.#hangUp(execution);
         }
       },
       { once: true },
@@ -185,7 +181,7 @@ class Session {
     try {
       const started = await Promise.race([connection.started(), sleep(KILL_MS, signal)]);
       connection.close();
-      if (started !== true || !connection.marked) return false;
+      if (started !== true || !connection.isWrapped) return false;
       return (await this.#besides(killCommand(execution.id), signal)) === 0;
     } catch (error) {
       this.#parts.log.warn({ execution_id: execution.id, pod: this.#target.pod, error }, "kill could not be proven");
@@ -272,9 +268,9 @@ function requireStart({ msg }: ExecRequest): ExecStartRequest {
   return msg.value;
 }
 
-function commandFor(start: ExecStartRequest): ReturnType<typeof commandOf> {
+function commandFor(start: ExecStartRequest): Command {
   try {
-    return commandOf(start);
+    return new Command(start);
   } catch (error) {
     if (error instanceof InvalidCommand) throw new Refusal("invalid_command", error.message);
     throw error;

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { ExecExitReason } from "../gen/agynio/api/runner/v1/runner_pb.ts";
-import { Shells } from "./connection.ts";
+import { Images } from "./connection.ts";
 
 /** setTimeout takes 31 bits of milliseconds and fires at once above them; longer limits are re-armed (facts of the runtime). */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
@@ -87,7 +87,7 @@ export class Execution implements Disposable {
 
 /** The running executions of this process (6.17: a restart forgets them, for they end with it). */
 export class Executions {
-  readonly shells = new Shells();
+  readonly images = new Images();
   readonly #running = new Map<string, Execution>();
 
   open(limits: ExecutionLimits): Execution {

@@ -1,7 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampNow } from "@bufbuild/protobuf/wkt";
 import type { ExecResponseSchema, ExecStartRequest } from "../gen/agynio/api/runner/v1/runner_pb.ts";
-import { saysNotFound } from "./command.ts";
 import { Tail, tailLimit } from "./tail.ts";
 
 /** One event of an Exec stream. */
@@ -11,27 +10,18 @@ export type ExecEvent = NonNullable<MessageInitShape<typeof ExecResponseSchema>[
 export class Output {
   readonly stdoutTail: Tail;
   readonly stderrTail: Tail;
-  /** The wrapper said that there is no such program; nothing has run. */
-  notFound = false;
-  readonly #executionId: string;
   readonly #separate: boolean;
   #stdoutSeq = 0n;
   #stderrSeq = 0n;
 
-  constructor({ options }: ExecStartRequest, executionId: string) {
-    this.#executionId = executionId;
+  constructor({ options }: ExecStartRequest) {
     const limit = tailLimit(options?.exitTailBytes ?? 0n);
     this.stdoutTail = new Tail(limit);
     this.stderrTail = new Tail(limit);
     this.#separate = options === undefined || (options.separateStderr && !options.tty);
   }
 
-  /** undefined for the wrapper's own word, which is not the caller's to see. */
-  event({ stream, data }: { stream: "stdout" | "stderr"; data: Uint8Array }): ExecEvent | undefined {
-    if (this.#stdoutSeq + this.#stderrSeq === 0n && saysNotFound(data, this.#executionId)) {
-      this.notFound = true;
-      return undefined;
-    }
+  event({ stream, data }: { stream: "stdout" | "stderr"; data: Uint8Array }): ExecEvent {
     const ts = timestampNow();
     if (stream === "stderr" && this.#separate) {
       this.stderrTail.push(data);

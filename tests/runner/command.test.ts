@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { randomUUID } from "node:crypto";
 import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -6,7 +6,9 @@ import { join } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { ExecStartRequestSchema } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
-import { commandOf, killCommand, saysNotFound } from "../../src/runner/command.ts";
+import { Command } from "../../src/runner/command.ts";
+import { killCommand } from "../../src/runner/kill.ts";
+import { Marks, type Word } from "../../src/runner/marks.ts";
 
 // The wrapper scripts run here under this machine's own /bin/sh; the end-to-end files run them in containers.
 let directory = "";
@@ -19,62 +21,175 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(directory, { recursive: true }));
 
-const start = (init: MessageInitShape<typeof ExecStartRequestSchema>) =>
-  commandOf(create(ExecStartRequestSchema, init));
+type Start = MessageInitShape<typeof ExecStartRequestSchema>;
 
-async function run(init: MessageInitShape<typeof ExecStartRequestSchema>) {
-  const id = randomUUID();
-  const child = Bun.spawn(start(init).marked(id), { stdout: "pipe", stderr: "pipe", stdin: "ignore" });
-  const [stdout, stderr, code] = await Promise.all([child.stdout.text(), child.stderr.bytes(), child.exited]);
-  return { stdout, stderr: Buffer.from(stderr).toString(), code, notFound: saysNotFound(stderr, id) };
+const start = (init: Start) => new Command(create(ExecStartRequestSchema, init));
+
+/** The shells of common images: dash (Debian), busybox (Alpine), bash (Red Hat). Those that this machine has. */
+const shells = [["/bin/sh"], ["busybox", "sh"], ["bash", "--posix"]].filter(
+  ([program = ""]) => Bun.which(program) !== null,
+);
+
+describe.each(shells.map((shell) => [shell.join(" "), shell] as const))("under %s", (_, shell) => {
+  /** Runs a command as the cluster would, and tells words from output as the runner does. */
+  async function run(init: Start, stdin = "") {
+    const id = randomUUID();
+    const { argv, lines } = start(init).wrapped(id);
+    const child = Bun.spawn([...shell, ...argv.slice(1)], {
+      stdin: Buffer.from(lines + stdin),
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const [stdout, stderr, code] = await Promise.all([child.stdout.bytes(), child.stderr.bytes(), child.exited]);
+    const [out, err] = [told(id, stdout), told(id, stderr)];
+    return { stdout: out.text, stderr: err.text, words: [...out.words, ...err.words], code, url: argv.join("\n") };
+  }
+
+  test("any argument, directory and value of env reaches the program byte for byte", async () => {
+    const word = fc
+      .string({ unit: "binary", maxLength: 20 })
+      .filter((text) => !text.includes("\0") && text.isWellFormed());
+    await fc.assert(
+      fc.asyncProperty(fc.array(word, { maxLength: 5 }), word, async (args, value) => {
+        const options = { workdir: join(directory, "a b"), env: [{ name: "X", value }] };
+        const shown = await run({ commandArgv: [join(directory, "show"), ...args], options });
+        expect(shown.stdout).toBe(args.map((arg) => `${arg}\0`).join(""));
+        const env = await run({ commandArgv: ["/bin/sh", "-c", 'printf "%s\\0%s" "$PWD" "$X"'], options });
+        expect(env.stdout).toBe(`${join(directory, "a b")}\0${value}`);
+        const script = await run({ commandShell: `printf %s '${value.replaceAll("'", "")}' # ${value}` });
+        expect(script.stdout.startsWith(value.replaceAll("'", ""))).toBe(true);
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  test("values of env and shell text are handed over, short arguments stand in the URL", async () => {
+    const env = [{ name: "PASSWORD", value: "hunter2" }];
+    const both = await run({ commandArgv: ["sh", "-c", "echo $PASSWORD; cat"], options: { env } }, "its own input");
+    expect(both).toMatchObject({ stdout: "hunter2\nits own input", code: 0 });
+    expect(both.url).toContain("echo $PASSWORD; cat");
+    expect(both.url).not.toContain("hunter2");
+    const script = await run({ commandShell: 'echo "$0" hunter2; cat' }, "its own input");
+    expect(script).toMatchObject({ stdout: "/bin/sh hunter2\nits own input", code: 0 });
+    expect(script.url).not.toContain("hunter2");
+    const path = await run({
+      commandArgv: ["env"],
+      options: { env: [{ name: "PATH", value: `${directory}:/usr/bin` }] },
+    });
+    expect(path.stdout).toContain(`PATH=${directory}:/usr/bin\n`);
+    expect(path.url).not.toContain(directory);
+  });
+
+  test("a script of a mebibyte and arguments too long for a URL are read, and nothing of that is left behind", async () => {
+    const filler = "x".repeat(1_000_000);
+    const script = `set -- '${filler}'\necho "$0 \${#1}"; cat; env | grep -c K8S_RUNNER; set | grep -c K8S_RUNNER_LINE; exit 7`;
+    const options = { env: [{ name: "a.b", value: "1" }] };
+    const long = await run({ commandShell: script, options }, "input\n");
+    expect(long).toMatchObject({ stdout: "/bin/sh 1000000\ninput\n1\n0\n", code: 7 });
+    expect(long.url.length).toBeLessThan(8_000);
+    const args = Array.from({ length: 20 }, (_, index) => `${index}`.repeat(50_000));
+    const many = await run({ commandArgv: [join(directory, "show"), ...args] });
+    expect(many.stdout).toBe(args.map((arg) => `${arg}\0`).join(""));
+    expect(many.url.length).toBeLessThan(8_000);
+  });
+
+  test("env names that are no identifiers, and one that looks like an option, reach a program", async () => {
+    const env = [
+      { name: "a.b", value: "1" },
+      { name: "-c-d", value: "2" },
+    ];
+    const { stdout } = await run({ commandArgv: ["env"], options: { env } });
+    expect(stdout.split("\n")).toEqual(expect.arrayContaining(["a.b=1", "-c-d=2"]));
+  });
+
+  test("a program that is not there or cannot be run is told apart from a command's own 127 (ruling 20)", async () => {
+    const missing = ["", "no-such-program", join(directory, "no-such"), join(directory, "plain"), directory];
+    for (const program of missing) {
+      expect(await run({ commandArgv: [program] })).toMatchObject({ words: ["not-run"], code: 127 });
+      const options = { workdir: "/", env: [{ name: "X", value: "1" }] };
+      expect(await run({ commandArgv: [program], options })).toMatchObject({ words: ["not-run"], code: 127 });
+    }
+    for (const [commandShell, exit] of [
+      ["exit 127", 127],
+      ["exit 126", 126],
+      ["no-such-program", 127],
+    ] as const)
+      expect(await run({ commandShell })).toMatchObject({ words: [{ exit }, { exit }], code: exit });
+  });
+
+  test("how it ended is told on both streams, and no more: a signal that ended it is not commented", async () => {
+    const ends = [
+      ["exit 3", 3, ""],
+      ["kill -9 $$", 137, ""],
+      ["kill -SEGV $$", 139, ""],
+      ["echo out; echo err >&2", 0, "err\n"],
+    ] as const;
+    for (const [commandShell, exit, stderr] of ends)
+      expect(await run({ commandShell })).toMatchObject({ words: [{ exit }, { exit }], code: exit, stderr });
+  });
+
+  test("a hand-over that is cut starts nothing", async () => {
+    const { argv, lines } = start({ commandShell: "echo ran" }).wrapped(randomUUID());
+    for (const cut of [0, 1, lines.length - 1]) {
+      const stdin = Buffer.from(lines.slice(0, cut));
+      const child = Bun.spawn([...shell, ...argv.slice(1)], { stdin, stdout: "pipe" });
+      expect(await child.stdout.text()).toBe("");
+      expect(await child.exited).toBe(125);
+    }
+  });
+
+  test("a program is found on the PATH that env gives", async () => {
+    const options = { env: [{ name: "PATH", value: `${directory}:/usr/bin:/bin` }] };
+    expect(await run({ commandArgv: ["show", "x"] })).toMatchObject({ words: ["not-run"] });
+    expect(await run({ commandArgv: ["show", "x"], options })).toMatchObject({ stdout: "x\0", code: 0 });
+  });
+
+  test("a directory that is not there ends the command before it runs, with the shell's status", async () => {
+    const { code, stdout, words } = await run({ commandArgv: ["echo", "ran"], options: { workdir: "/no/such" } });
+    expect({ stdout, words, failed: code !== 0 }).toEqual({ stdout: "", words: [], failed: true });
+  });
+});
+
+function told(id: string, data: Uint8Array): { text: string; words: Word[] } {
+  const marks = new Marks(id);
+  const pieces = [...marks.pieces(data), ...marks.end()];
+  return {
+    text: Buffer.concat(pieces.flatMap((piece) => ("data" in piece ? [piece.data] : []))).toString(),
+    words: pieces.flatMap((piece) => ("word" in piece ? [piece.word] : [])),
+  };
 }
 
-test("any argument, directory and value of env reaches the program byte for byte", async () => {
-  const word = fc
-    .string({ unit: "binary", maxLength: 20 })
-    .filter((text) => !text.includes("\0") && text.isWellFormed());
-  await fc.assert(
-    fc.asyncProperty(fc.array(word, { maxLength: 5 }), word, async (args, value) => {
-      const options = { workdir: join(directory, "a b"), env: [{ name: "X", value }] };
-      const shown = await run({ commandArgv: [join(directory, "show"), ...args], options });
-      expect(shown.stdout).toBe(args.map((arg) => `${arg}\0`).join(""));
-      const env = await run({ commandArgv: ["/bin/sh", "-c", 'printf "%s\\0%s" "$PWD" "$X"'], options });
-      expect(env.stdout).toBe(`${join(directory, "a b")}\0${value}`);
-    }),
-    { numRuns: 60 },
+test("words are told from output however the stream is cut", () => {
+  const id = randomUUID();
+  const word = `\x1e${id}:`;
+  const parts = fc.constantFrom(
+    "a",
+    "\n",
+    "\x1e",
+    word,
+    word.slice(0, 9),
+    `${word}exit:3\n`,
+    `${word}go\r\n`,
+    `${word}exit:3`,
   );
-});
-
-test("env names that are no identifiers, and one that looks like an option, reach a program", async () => {
-  const env = [
-    { name: "a.b", value: "1" },
-    { name: "-c-d", value: "2" },
-  ];
-  const { stdout } = await run({ commandArgv: ["env"], options: { env } });
-  expect(stdout.split("\n")).toEqual(expect.arrayContaining(["a.b=1", "-c-d=2"]));
-});
-
-test("a program that is not there or cannot be run is told apart from a command's own 127 (ruling 20)", async () => {
-  const missing = ["no-such-program", join(directory, "no-such"), join(directory, "plain"), directory];
-  for (const program of missing) {
-    expect(await run({ commandArgv: [program] })).toMatchObject({ notFound: true, code: 127 });
-    const options = { workdir: "/", env: [{ name: "X", value: "1" }] };
-    expect(await run({ commandArgv: [program], options })).toMatchObject({ notFound: true, code: 127 });
-  }
-  expect(await run({ commandShell: "exit 127" })).toMatchObject({ notFound: false, code: 127 });
-  expect(await run({ commandShell: "exit 126" })).toMatchObject({ notFound: false, code: 126 });
-  expect(await run({ commandShell: "no-such-program" })).toMatchObject({ notFound: false, code: 127 });
-});
-
-test("a program is found on the PATH that env gives", async () => {
-  const options = { env: [{ name: "PATH", value: `${directory}:/usr/bin:/bin` }] };
-  expect(await run({ commandArgv: ["show", "x"] })).toMatchObject({ notFound: true });
-  expect(await run({ commandArgv: ["show", "x"], options })).toMatchObject({ stdout: "x\0", code: 0 });
-});
-
-test("a directory that is not there ends the command before it runs, with the shell's status", async () => {
-  const { code, stdout, notFound } = await run({ commandArgv: ["echo", "ran"], options: { workdir: "/no/such" } });
-  expect({ stdout, notFound, failed: code !== 0 }).toEqual({ stdout: "", notFound: false, failed: true });
+  fc.assert(
+    fc.property(fc.array(parts), fc.array(fc.nat(60)), (texts, cuts) => {
+      const stream = Buffer.from(texts.join(""));
+      const marks = new Marks(id);
+      const pieces = [];
+      let at = 0;
+      for (const length of cuts) {
+        pieces.push(...marks.pieces(stream.subarray(at, at + length)));
+        at += length;
+      }
+      pieces.push(...marks.pieces(stream.subarray(at)), ...marks.end());
+      const text = Buffer.concat(pieces.flatMap((piece) => ("data" in piece ? [piece.data] : []))).toString();
+      const said = new RegExp(`${word}(exit:3|go)\r?\n`, "g");
+      expect(text).toBe(stream.toString().replaceAll(said, ""));
+      expect(pieces.filter((piece) => "word" in piece).length).toBe([...stream.toString().matchAll(said)].length);
+    }),
+    { numRuns: 2000 },
+  );
 });
 
 test("bad commands are refused in the contract's words", () => {
@@ -93,9 +208,9 @@ test.if(process.platform === "linux")(
   async () => {
     const id = randomUUID();
     const tree = 'sleep 1000 & (env -i sleep 1001 & wait) & sh -c "sleep 1002 & sleep 1003" & echo ready; wait';
-    const marked = start({ commandShell: tree }).marked(id);
+    const { argv, lines } = start({ commandShell: tree }).wrapped(id);
     const other = Bun.spawn(["sleep", "1000"]);
-    const child = Bun.spawn(marked, { stdout: "pipe" });
+    const child = Bun.spawn(argv, { stdin: Buffer.from(lines), stdout: "pipe", stderr: "ignore" });
     for await (const data of child.stdout) if (Buffer.from(data).includes("ready")) break;
     const kill = Bun.spawn(killCommand(id), { stdout: "pipe", stderr: "pipe" });
     expect({ status: await kill.exited, said: await kill.stderr.text() }).toEqual({ status: 0, said: "" });

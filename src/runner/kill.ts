@@ -1,0 +1,94 @@
+import { MARK } from "./wrapper.ts";
+
+/** Between two looks; not every `sleep` takes a fraction. */
+const PAUSE = "sleep 0.05 2>/dev/null || sleep 1";
+
+/**
+ * Ends every process of the execution $1: those that carry its mark in their environment or arguments (the wrapper), their
+ * descendants and their sessions. They are stopped first, until a look finds no new one, then killed; status 0 means that a last look found none alive. Where there
+ * is none at first, a few more looks are taken: the handshake ends before the first process runs. Only /proc and a POSIX
+ * shell are needed. A zombie has ended, whoever its parent is.
+ */
+const KILL_SCRIPT = `mark=${MARK}=$1
+marks() {
+  while read -r l || [ -n "$l" ]; do case $l in *"$mark"*) return 0 ;; esac; done < "$1"
+  return 1
+} 2>/dev/null
+scan() {
+  all= marked=
+  for p in /proc/[0-9]*; do
+    pid=\${p#/proc/}
+    { read -r s < "$p/stat"; } 2>/dev/null || continue
+    s=\${s##*) }; set -- $s
+    [ "$1" = Z ] && continue
+    all="$all $pid:$2:$4"
+    case " $known " in *" $pid "*) marked="$marked $pid"; continue ;; esac
+    if marks "$p/environ" || marks "$p/cmdline"; then marked="$marked $pid"; fi
+  done
+  grown=1
+  while [ -n "$grown" ]; do
+    grown=
+    for e in $all; do
+      pid=\${e%%:*}; rest=\${e#*:}
+      case " $marked " in *" $pid "*) continue ;; esac
+      case " $marked " in *" \${rest%%:*} "* | *" \${rest#*:} "*) marked="$marked $pid"; grown=1 ;; esac
+    done
+  done
+}
+known= tries=0
+while [ $tries -lt 20 ]; do
+  scan
+  new=
+  for pid in $marked; do case " $known " in *" $pid "*) ;; *) new="$new $pid" ;; esac; done
+  if [ -z "$known$new" ] && [ $tries -lt 5 ]; then ${PAUSE}; tries=$((tries + 1)); continue; fi
+  [ -z "$new" ] && break
+  kill -STOP $new 2>/dev/null
+  known="$known $new"; tries=$((tries + 1))
+done
+[ -z "$known" ] && exit 0
+kill -KILL $known 2>/dev/null
+tries=0
+while [ $tries -lt 50 ]; do
+  left=
+  for pid in $known; do
+    { read -r s < "/proc/$pid/stat"; } 2>/dev/null || continue
+    s=\${s##*) }
+    case $s in Z* | X*) ;; *) left=1 ;; esac
+  done
+  [ -z "$left" ] && exit 0
+  kill -KILL $known 2>/dev/null
+  ${PAUSE}
+  tries=$((tries + 1))
+done
+exit 1`;
+
+/**
+ * What the kernel does when a terminal goes: SIGHUP, then SIGCONT, to the leader of its session and to the programs in its
+ * foreground. Other sessions under the same mark (a tmux server, its shells) are none of it. Looks for a second, and ends
+ * with status 1 when the first process of the execution $1 is not there or has no terminal.
+ */
+const HANG_UP_SCRIPT = `tries=0
+while [ $tries -lt 20 ]; do
+  for p in /proc/[0-9]*; do
+    pid=\${p#/proc/} first=
+    { while read -r l || [ -n "$l" ]; do case $l in *"${MARK}=$1:$pid:"*) first=1; break ;; esac; done < "$p/environ"; } 2>/dev/null
+    [ -n "$first" ] || continue
+    { read -r s < "$p/stat"; } 2>/dev/null || exit 1
+    s=\${s##*) }; set -- $s
+    [ "$4" = "$pid" ] && [ "$5" != 0 ] || exit 1
+    for signal in HUP CONT; do
+      [ "$6" -gt 0 ] && [ "$6" != "$pid" ] && kill -s $signal -- "-$6" 2>/dev/null
+      kill -s $signal -- "-$pid" 2>/dev/null
+    done
+    exit 0
+  done
+  ${PAUSE}
+  tries=$((tries + 1))
+done
+exit 1`;
+
+/** The argument vector that hangs up the terminal of an execution (ruling 4). */
+export const hangUpCommand = (executionId: string): string[] => ["/bin/sh", "-c", HANG_UP_SCRIPT, "sh", executionId];
+
+/** The argument vector that ends every process of an execution in the container (ruling 4). */
+export const killCommand = (executionId: string): string[] => ["/bin/sh", "-c", KILL_SCRIPT, "sh", executionId];

@@ -1,0 +1,131 @@
+/**
+ * The shell scripts under which commands run in containers (docs/exec.md). A POSIX shell and nothing else may be assumed,
+ * and their variables have names that no image uses: an assignment would change a variable that the container exports.
+ */
+
+/**
+ * The name under which every process of an execution carries `<execution id>:<pid>:` in its environment, with the pid of
+ * the execution's first process as the container counts. That first process has it among its arguments, too.
+ */
+export const MARK = "K8S_RUNNER_EXECUTION";
+
+/** What begins each line that a wrapper says to the runner; a byte that hardly any program prints. */
+export const WORD = "\x1e";
+
+/** Says a word: `<WORD><execution id>:<word>` and a line's end. */
+const say = (word: string) => `echo "${WORD}$K8S_RUNNER_ID:${word}"`;
+
+/**
+ * Reads a line of shell from stdin and runs it: what may not stand in the URL. A newline in it is written
+ * `$K8S_RUNNER_N`. A connection that was cut before its end starts nothing.
+ */
+const TAKE_LINE = `IFS= read -r K8S_RUNNER_LINE || exit 125
+eval "$K8S_RUNNER_LINE"
+unset K8S_RUNNER_LINE`;
+
+/** A terminal would echo the line, cut it and interpret characters of it: it is raw until it has been read. */
+const TAKE_LINE_RAW = `K8S_RUNNER_TTY=$(stty -g 2>/dev/null) && stty raw -echo 2>/dev/null || { ${say("no-stty")}; exit 126; }
+${say("ready")}
+${TAKE_LINE}`;
+
+/**
+ * $1 the mark, $2 the directory, $3 the command's own PATH (empty: the container's), $4 a colon and the program to look
+ * for, or nothing when a line is to be read that sets all this; then the command. It says `not-run`, before anything has run, when the program is not there: a shell's own 127 could as well
+ * be the command's (ruling 20). The PATH is searched by hand since `command -v` also finds built-ins.
+ */
+const prepare = (takeLine: string, toRunner: string) => `export "$1:$$:"
+K8S_RUNNER_ID=\${1#*=} K8S_RUNNER_DIR=$2 K8S_RUNNER_PATH=$3 K8S_RUNNER_PROGRAM=$4 K8S_RUNNER_N='
+'
+shift 4
+if [ -z "$K8S_RUNNER_PROGRAM" ]; then
+${takeLine}
+fi
+K8S_RUNNER_PROGRAM=\${K8S_RUNNER_PROGRAM#:}
+if [ -n "$K8S_RUNNER_DIR" ]; then cd -- "$K8S_RUNNER_DIR" || exit; fi
+K8S_RUNNER_FOUND=
+case $K8S_RUNNER_PROGRAM in
+*/*) [ -x "$K8S_RUNNER_PROGRAM" ] && [ ! -d "$K8S_RUNNER_PROGRAM" ] && K8S_RUNNER_FOUND=1 ;;
+*) K8S_RUNNER_PATH=\${K8S_RUNNER_PATH:-$PATH}:
+while [ -n "$K8S_RUNNER_PATH" ]; do
+K8S_RUNNER_DIR=\${K8S_RUNNER_PATH%%:*} K8S_RUNNER_PATH=\${K8S_RUNNER_PATH#*:}
+K8S_RUNNER_DIR=\${K8S_RUNNER_DIR:-.}/$K8S_RUNNER_PROGRAM
+[ -x "$K8S_RUNNER_DIR" ] && [ ! -d "$K8S_RUNNER_DIR" ] && K8S_RUNNER_FOUND=1 && break
+done ;;
+esac
+if [ -z "$K8S_RUNNER_FOUND" ]; then ${say("not-run")}${toRunner}; exit 127; fi`;
+
+/**
+ * Without a terminal the shell stays beside the command and says, on both streams and so behind everything that the
+ * command wrote, how it ended: the cluster itself tells it only when the last process that holds a stream has let go.
+ * Signals that reach the whole group are the command's; what a shell would print about them is nobody's to see.
+ */
+export const PIPE_SCRIPT = `${prepare(TAKE_LINE, " >&2")}
+exec 3>&2 2>/dev/null
+trap : HUP INT QUIT USR1 USR2 PIPE ALRM TERM
+(
+exec 2>&3 3>&-
+trap '${say("not-run")} >&2' EXIT
+exec "$@"
+)
+K8S_RUNNER_CODE=$?
+${say("exit:$K8S_RUNNER_CODE")}
+${say("exit:$K8S_RUNNER_CODE")} >&3
+exit $K8S_RUNNER_CODE`;
+
+/** With a terminal the command takes the shell's place: it is to lead the terminal's session. */
+export const TERMINAL_SCRIPT = `${prepare(TAKE_LINE_RAW, "")}
+trap '${say("not-run")}' EXIT
+exec "$@"`;
+
+/** Ends a hand-over on a terminal: the caller's own input is waited for from then on. */
+const restored = (settings: string, id: string) => `stty "${settings}"; echo "${WORD}${id}:go"`;
+
+/** One argument can be 128 KiB on Linux (MAX_ARG_STRLEN); a longer script is read and evaluated instead. */
+const LONGEST_ARGUMENT = 100_000;
+
+/** Reads a script from the next line; the terminal's settings are $1 and the execution id $2 where there is one. */
+const loader = (tty: boolean) => `K8S_RUNNER_N='
+'
+IFS= read -r K8S_RUNNER_LINE || exit 125
+${tty ? `${restored("$1", "$2")}\nshift 2\n` : ""}eval "K8S_RUNNER_LINE=$K8S_RUNNER_LINE"
+eval "unset K8S_RUNNER_LINE K8S_RUNNER_N
+$K8S_RUNNER_LINE"`;
+
+/** A text as one word of a shell line. */
+export const quoted = (text: string): string =>
+  `'${text.replaceAll("'", "'\\''").replaceAll("\n", `'"$K8S_RUNNER_N"'`)}'`;
+
+export interface HandOver {
+  /** NAME=value, in order. */
+  readonly env: readonly string[];
+  /** undefined: the arguments stand in the URL. */
+  readonly command: readonly string[] | { readonly shell: string } | undefined;
+  /** Whether a shell must stand between `env` and the program. */
+  readonly guarded: boolean;
+  readonly tty: boolean;
+}
+
+/** The line, or two, that a wrapper reads before the command's own input. */
+export function handOverLines({ env, command, guarded, tty }: HandOver): string {
+  const { program, words, loaded } = wordsOf(command, tty);
+  const inner = guarded ? `/bin/sh -c 'exec "$@"' sh ${words}` : words;
+  const path = env.findLast((entry) => entry.startsWith("PATH="))?.slice("PATH=".length);
+  const steps = [
+    `K8S_RUNNER_PROGRAM=:${program}`,
+    ...(path === undefined ? [] : [`K8S_RUNNER_PATH=${quoted(path)}`]),
+    `set -- ${env.length === 0 ? inner : `env -- ${env.map(quoted).join(" ")} ${inner}`}`,
+    ...(tty && loaded === undefined ? [restored("$K8S_RUNNER_TTY", "$K8S_RUNNER_ID")] : []),
+  ];
+  return `${steps.join("; ")}\n${loaded === undefined ? "" : `${loaded}\n`}`;
+}
+
+/** The command as words of the line, its program, and the line that is to follow when it is too long for an argument. */
+function wordsOf(command: HandOver["command"], tty: boolean): { program: string; words: string; loaded?: string } {
+  if (command === undefined) return { program: '"$1"', words: '"$@"' };
+  if (!("shell" in command)) return { program: quoted(command[0] ?? ""), words: command.map(quoted).join(" ") };
+  const { shell } = command;
+  if (Buffer.byteLength(shell) <= LONGEST_ARGUMENT) return { program: "/bin/sh", words: `/bin/sh -c ${quoted(shell)}` };
+  const terminal = tty ? ' "$K8S_RUNNER_TTY" "$K8S_RUNNER_ID"' : "";
+  const words = `/bin/sh -c ${quoted(loader(tty))} /bin/sh${terminal}`;
+  return { program: "/bin/sh", words, loaded: quoted(shell) };
+}
