@@ -1,6 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import { ContainerRole, ContainerStatus, VolumeKind } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
-import { freshId, IMAGE, idling, script, sharedRunner } from "../support/runner.ts";
+import {
+  ContainerRole,
+  ContainerStatus,
+  type InspectWorkloadResponse,
+  VolumeKind,
+} from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
+import { freshId, IMAGE, idling, script, sharedRunner, startRunner } from "../support/runner.ts";
 import { refusal, untilGone, untilInspected, untilPhase } from "../support/wait.ts";
 
 const runner = sharedRunner();
@@ -91,20 +96,22 @@ test("a container whose image cannot be had waits with the reason of Kubernetes"
 });
 
 test("containers of a Pod that cannot be scheduled wait with the scheduler's reason (ruling 21)", async () => {
-  const { ledger, client } = runner();
+  const { ledger, backend } = runner();
   const name = ledger.claimName("unbound");
-  const { id } = await runner().start({
+  await using elsewhere = await startRunner({ backend, env: { PVC_STORAGE_CLASS: "no-such-class" } });
+  const { id } = await elsewhere.start({
+    workloadId: ledger.workload(freshId()),
     volumes: [{ name: "data", kind: VolumeKind.NAMED, persistentName: name }],
     main: idling({ mounts: [{ volume: "data", mountPath: "/data" }] }),
     sidecars: [idling()],
   });
-  // Whether it is unschedulable for a moment only depends on how fast the claim is bound: a gate of ours is always seen first.
-  const seen = await untilInspected(client, id, "is known", ({ containers }) => containers.length === 2);
-  for (const { status, reason } of seen.containers)
-    if (seen.stateStatus === "pending" && reason !== "ContainerCreating") {
-      expect(status).toBe(WAITING);
-      expect(reason).toMatch(/^(SchedulingGated|Unschedulable)$/);
-    }
+  const waits = ({ containers }: InspectWorkloadResponse) =>
+    containers.some(({ reason }) => reason === "Unschedulable");
+  const seen = await untilInspected(elsewhere.client, id, "cannot be scheduled", waits);
+  expect(seen.stateStatus).toBe("pending");
+  expect(seen.containers).toHaveLength(2);
+  for (const { status, reason, message } of seen.containers)
+    expect({ status, reason, told: message !== "" }).toEqual({ status: WAITING, reason: "Unschedulable", told: true });
 });
 
 test("every blank id is refused, and every other one that names nothing is not found, whatever its form", async () => {

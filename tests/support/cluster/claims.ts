@@ -4,6 +4,8 @@ import { isClaim, isPod, objectAt, type StoredClaim, type StoredPod, textAt, tex
 import { forbidden, invalid, required } from "./status.ts";
 import type { Change, Resource, Store } from "./store.ts";
 
+/** The only storage class there is: a claim of any other one stays pending. */
+const STORAGE_CLASS = "standard";
 /** Keeps a claim that is mounted until no Pod uses it. */
 const PROTECTION = "kubernetes.io/pvc-protection";
 
@@ -16,7 +18,10 @@ export const claimRules: Rules = {
       problems.push(required("spec.accessModes", "at least 1 access mode is required"));
     const storage = textAt(objectAt(objectAt(spec, "resources"), "requests"), "storage");
     if (storage === "") problems.push(required("spec.resources[storage]"));
-    return { spec: { storageClassName: "standard", volumeMode: "Filesystem", ...spec }, status: { phase: "Pending" } };
+    return {
+      spec: { storageClassName: STORAGE_CLASS, volumeMode: "Filesystem", ...spec },
+      status: { phase: "Pending" },
+    };
   },
   update(before, after) {
     if (!isClaim(before) || !isClaim(after)) return after;
@@ -75,6 +80,7 @@ export function runControllers(store: Store, claims: Collection): () => void {
 function bind(store: Store, { metadata: { namespace, name } }: StoredClaim): void {
   const claim = store.find("persistentvolumeclaims", namespace, name);
   if (claim === undefined || !isClaim(claim) || claim.status.phase !== "Pending") return;
+  if (claim.spec.storageClassName !== STORAGE_CLASS) return;
   const { resources, accessModes } = claim.spec;
   const capacity = resources?.requests ?? {};
   const bound = {
