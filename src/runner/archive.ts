@@ -1,65 +1,88 @@
+import { randomUUID } from "node:crypto";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import { invalid, withDetail } from "../errors.ts";
 import type { PutArchiveRequest } from "../gen/agynio/api/runner/v1/runner_pb.ts";
 import type { ExecChannel } from "../kube/channel.ts";
 import { mainContainerName } from "../pod/status.ts";
 import { trim } from "../pod/validate.ts";
+import { saysNoShell } from "./connection.ts";
 import { findPod, nameOf } from "./find.ts";
+import { Marks } from "./marks.ts";
 import { annotate } from "./observe.ts";
 import type { Parts } from "./parts.ts";
 import { Tail } from "./tail.ts";
+import { ARCHIVE_SCRIPT } from "./wrapper.ts";
 
 /** Bytes written to the channel at a time. */
 const CHUNK_BYTES = 32_768;
 /** What is kept of tar's words for the error. */
 const WORDS_BYTES = 2048;
 
-/** PutArchive (6.13): the payload on the stdin of `tar` in the main container. */
+/**
+ * PutArchive (6.13): the payload on the stdin of `tar` in the main container. OK means that every byte arrived there, as
+ * counted there, and that tar was content; in an image without a shell, `tee` or `wc` that every byte was sent.
+ */
 export async function putArchive(request: PutArchiveRequest, parts: Parts, context: HandlerContext): Promise<void> {
   const id = trim(request.workloadId);
   const path = trim(request.path);
   if (id === "" || path === "") throw invalid("workload_id_and_path_required");
   annotate(context, { workload_id: id });
   const pod = await findPod(parts, id, context.signal);
-  const container = mainContainerName(pod);
   // `./` in front of what begins with a dash: tar would take it for an option.
   const directory = path.startsWith("-") ? `./${path}` : path;
-  const command = ["tar", "-xf", "-", "-C", directory];
-  const { signal } = context;
-  let channel: ExecChannel;
-  try {
-    channel = await parts.kube.exec(nameOf(pod), { container, command, stdin: true, stderr: true, signal });
-  } catch (error) {
-    throw failed("create exec", error);
+  const uploadId = randomUUID();
+  const commands = [
+    ["/bin/sh", "-c", ARCHIVE_SCRIPT, "sh", uploadId, directory],
+    ["tar", "-xf", "-", "-C", directory],
+  ];
+  for (const command of commands) {
+    const options = { container: mainContainerName(pod), command, stdin: true, stderr: true, signal: context.signal };
+    let channel: ExecChannel;
+    try {
+      channel = await parts.kube.exec(nameOf(pod), options);
+    } catch (error) {
+      throw failed("create exec", error);
+    }
+    using open = channel;
+    const cause = await unpack(open, request.tarPayload, uploadId);
+    if (cause === undefined) return;
+    if (command === commands[0] && saysNoShell(cause)) continue; // then nothing has run
+    throw failed("put archive failed", cause);
   }
-  using open = channel;
-  const written = write(open, request.tarPayload);
-  const words = { stdout: new Tail(WORDS_BYTES), stderr: new Tail(WORDS_BYTES) };
+}
+
+/** Feeds tar; undefined when the archive is unpacked, else what went wrong, in tar's own words where it has any. */
+async function unpack(channel: ExecChannel, payload: Uint8Array, uploadId: string): Promise<unknown> {
+  const written = write(channel, payload).then(
+    () => undefined,
+    (error: unknown) => error ?? "stdin failed",
+  );
+  const marks = new Marks(uploadId);
+  const said = { stdout: new Tail(WORDS_BYTES), stderr: new Tail(WORDS_BYTES) };
+  let arrived = payload.length;
   let cause: unknown;
   try {
-    for await (const { stream, data } of open.output()) words[stream].push(data);
-    const code = await open.exitCode;
+    for await (const { stream, data } of channel.output())
+      for (const piece of stream === "stdout" ? marks.pieces(data) : [{ data }]) {
+        if ("data" in piece) said[stream].push(piece.data);
+        else if (typeof piece.word === "object" && "arrived" in piece.word) arrived = piece.word.arrived;
+      }
+    const code = await channel.exitCode;
     // A tar that ended well without having been given everything has not unpacked everything.
-    if (code === 0) return await written;
-    cause = `command terminated with exit code ${code}`;
+    if (code === 0 && arrived === payload.length) return await written;
+    cause = code === 0 ? `${arrived} of ${payload.length} bytes arrived` : `command terminated with exit code ${code}`;
   } catch (error) {
+    if (saysNoShell(error)) return error;
     cause = error;
   }
   const decoder = new TextDecoder();
-  const said = [words.stderr, words.stdout]
-    .map((tail) => trim(decoder.decode(tail.bytes())))
-    .find((text) => text !== "");
-  throw failed("put archive failed", said ?? cause);
+  const words = [said.stderr, said.stdout].map((tail) => trim(decoder.decode(tail.bytes())));
+  return words.find((text) => text !== "") ?? cause;
 }
 
 async function write(channel: ExecChannel, payload: Uint8Array): Promise<void> {
-  try {
-    for (let at = 0; at < payload.length; at += CHUNK_BYTES)
-      await channel.write(payload.subarray(at, at + CHUNK_BYTES));
-    channel.end();
-  } catch (error) {
-    throw failed("put archive failed", error);
-  }
+  for (let at = 0; at < payload.length; at += CHUNK_BYTES) await channel.write(payload.subarray(at, at + CHUNK_BYTES));
+  channel.end();
 }
 
 function failed(prefix: string, cause: unknown): ConnectError {

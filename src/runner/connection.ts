@@ -129,7 +129,7 @@ export class Connection implements Disposable {
         next = this.#try("in-url", this.#command.inUrl(this.#executionId));
       } catch (error) {
         const { plain } = this.#command;
-        if (!isWithoutShell(attempt.way, error)) throw error;
+        if (attempt.way === "plain" || !saysNoShell(error)) throw error;
         this.#images.shell.learn(this.#target.place, false);
         if (plain === undefined || this.#sent === undefined) throw error;
         next = this.#try("plain", plain, this.#sent);
@@ -277,7 +277,7 @@ class Heard {
   word(word: Word): void {
     if (word === "not-run") this.#notRun = true;
     else if (word === "no-stty") this.#noStty = true;
-    else if (typeof word === "object" && ++this.#exits === 2) {
+    else if (typeof word === "object" && "exit" in word && ++this.#exits === 2) {
       // Both streams have told everything that the command itself wrote.
       this.#code = word.exit;
       this.#grace = sleep(STATUS_GRACE_MS, this.#signal).then(
@@ -304,10 +304,8 @@ class Heard {
 }
 
 /** The runtime's answer when the program of an exec is not there; it names /bin/sh when that is what it lacks. */
-const isWithoutShell = (way: Way, error: unknown): boolean =>
-  way !== "plain" &&
-  error instanceof KubeError &&
-  /exec.*\/bin\/sh.*(no such file or directory|not found)/s.test(error.message);
+export const saysNoShell = (error: unknown): boolean =>
+  error instanceof KubeError && /exec.*\/bin\/sh.*(no such file or directory|not found)/s.test(error.message);
 
 async function handOver(channel: ExecChannel, lines: string): Promise<void> {
   if (lines.includes("\0")) throw new Error("no program can be given a NUL character");

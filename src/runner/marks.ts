@@ -1,15 +1,15 @@
 import { WORD } from "./wrapper.ts";
 
 /** What a wrapper says to the runner between the command's output (wrapper.ts). */
-export type Word = "ready" | "go" | "no-stty" | "not-run" | { readonly exit: number };
+export type Word = "ready" | "go" | "no-stty" | "not-run" | { readonly exit: number } | { readonly arrived: number };
 
 /** One stretch of a stream: output of the command, or a word of the wrapper. */
 export type Piece = { readonly data: Uint8Array } | { readonly word: Word };
 
 const FIRST = WORD.charCodeAt(0);
 const NEWLINE = 0x0a;
-/** The longest word with its line's end: `exit:255\r\n`. */
-const LONGEST_WORD = 10;
+/** The longest word with its line's end: `arrived:4294967296\r\n`. */
+const LONGEST_WORD = 20;
 
 /**
  * Tells a wrapper's words from one stream's output. Only bytes that may be the beginning of a word are held back, until
@@ -66,6 +66,7 @@ export class Marks {
 
 function wordOf(text: string): Word | undefined {
   if (text === "ready" || text === "go" || text === "no-stty" || text === "not-run") return text;
-  const code = /^exit:(\d{1,3})$/.exec(text)?.[1];
-  return code === undefined ? undefined : { exit: Number(code) };
+  const [, name, number] = /^(exit|arrived):(\d+)$/.exec(text) ?? [];
+  if (name === "exit") return { exit: Number(number) };
+  return name === "arrived" ? { arrived: Number(number) } : undefined;
 }

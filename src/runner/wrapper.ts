@@ -77,6 +77,19 @@ export const TERMINAL_SCRIPT = `${prepare(TAKE_LINE_RAW, "")}
 trap '${say("not-run")}' EXIT
 exec "$@"`;
 
+/**
+ * Unpacks stdin in the directory $2 and says, for the execution $1, how many bytes have arrived: tar takes an archive that
+ * was cut between two files for a whole one. `tee` reads on when tar has had enough, for what is not read would hold up the
+ * end. An image without these tools has tar alone.
+ */
+export const ARCHIVE_SCRIPT = `K8S_RUNNER_ID=$1
+if ! command -v tee >/dev/null 2>&1 || ! command -v wc >/dev/null 2>&1; then exec tar -xf - -C "$2"; fi
+exec 4>&1
+{
+(trap '' PIPE; exec tee /dev/fd/3 2>/dev/null) |
+{ K8S_RUNNER_BYTES=$(wc -c); ${say("arrived:$((K8S_RUNNER_BYTES))")} >&4; }
+} 3>&1 | tar -xf - -C "$2"`;
+
 /** Ends a hand-over on a terminal: the caller's own input is waited for from then on. */
 const restored = (settings: string, id: string) => `stty "${settings}"; echo "${WORD}${id}:go"`;
 
