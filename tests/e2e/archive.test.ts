@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { decode, exec, summary } from "../support/exec.ts";
-import { freshId, sharedRunner } from "../support/runner.ts";
+import { Link } from "../support/link.ts";
+import { freshId, sharedRunner, startRunner } from "../support/runner.ts";
 import { tar } from "../support/tar.ts";
 import { refusal } from "../support/wait.ts";
 
@@ -67,4 +68,29 @@ test("blank arguments and workloads that are not there are refused", async () =>
     code: "NotFound",
     message: `resource not found: pods "workload-${id}" not found`,
   });
+});
+
+test("an upload that is cut is never OK with another tree, wherever it is cut", async () => {
+  const link = await Link.to(runner().backend.access.server);
+  await using _ = link;
+  await using behind = await startRunner({ backend: runner().backend, access: ({ access }) => link.access(access) });
+  const { id } = await workload();
+  const members = Array.from({ length: 40 }, (_, index) => ({
+    name: `file-${index}`,
+    data: crypto.getRandomValues(new Uint8Array(9_000 + 700 * index)),
+  }));
+  const tarPayload = tar(members);
+  const ended = [];
+  for (const part of [0.01, 0.2, 0.4, 0.6, 0.8, 0.99]) {
+    const path = await directory();
+    link.cutAfter(Math.floor(tarPayload.length * part), "runner");
+    const ok = await behind.client.putArchive({ workloadId: id, path, tarPayload }).then(
+      () => true,
+      () => false,
+    );
+    const whole = decode(await shell(`cd ${path}; ls | wc -l`)).trim() === String(members.length);
+    expect({ part, false: ok && !whole }).toEqual({ part, false: false });
+    ended.push(ok);
+  }
+  expect(ended).toContain(false);
 });

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { randomUUID } from "node:crypto";
-import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
@@ -9,6 +9,8 @@ import { ExecStartRequestSchema } from "../../src/gen/agynio/api/runner/v1/runne
 import { Command } from "../../src/runner/command.ts";
 import { killCommand } from "../../src/runner/kill.ts";
 import { Marks, type Word } from "../../src/runner/marks.ts";
+import { ARCHIVE_SCRIPT } from "../../src/runner/wrapper.ts";
+import { tar } from "../support/tar.ts";
 
 // The wrapper scripts run here under this machine's own /bin/sh; the end-to-end files run them in containers.
 let directory = "";
@@ -136,6 +138,33 @@ describe.each(shells.map((shell) => [shell.join(" "), shell] as const))("under %
       expect(await child.stdout.text()).toBe("");
       expect(await child.exited).toBe(125);
     }
+  });
+
+  test("an archive that is cut between two files counts short, though tar is content", async () => {
+    const whole = tar([
+      { name: "one", data: new Uint8Array(1000).fill(1) },
+      { name: "two", data: new Uint8Array(300_000).fill(2) },
+    ]);
+    for (const [bytes, files] of [
+      [whole.length, ["one", "two"]],
+      [512 + 1024, ["one"]],
+    ] as const) {
+      const [id, path] = [randomUUID(), mkdtempSync(join(directory, "archive-"))];
+      const child = Bun.spawn([...shell, "-c", ARCHIVE_SCRIPT, "sh", id, path], {
+        stdin: whole.subarray(0, bytes),
+        stdout: "pipe",
+        stderr: "ignore",
+      });
+      expect(told(id, await child.stdout.bytes())).toEqual({ text: "", words: [{ arrived: bytes }] });
+      expect(await child.exited).toBe(0);
+      expect(readdirSync(path).toSorted()).toEqual([...files]);
+    }
+    const child = Bun.spawn([...shell, "-c", ARCHIVE_SCRIPT, "sh", randomUUID(), join(directory, "no such")], {
+      stdin: whole,
+      stderr: "pipe",
+    });
+    expect(await child.stderr.text()).toContain("no such");
+    expect(await child.exited).not.toBe(0);
   });
 
   test("a program is found on the PATH that env gives", async () => {

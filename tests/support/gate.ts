@@ -1,5 +1,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { connect } from "node:net";
+import type { Duplex } from "node:stream";
+import { connect as connectTls } from "node:tls";
 import type { Access } from "../../src/kube/access.ts";
 
 export interface Refusal {
@@ -38,6 +41,33 @@ export class Gate implements AsyncDisposable {
     this.#server = createServer((request, response) => {
       this.#answer(request, response).catch(() => response.destroy()); // the API server or the runner has gone
     });
+    this.#server.on("upgrade", (request, socket, head) => {
+      this.#upgrade(request, socket, head).catch(() => socket.destroy());
+    });
+  }
+
+  /** Counts and refuses as it does other requests, then passes bytes on. */
+  async #upgrade(request: IncomingMessage, near: Duplex, head: Buffer): Promise<void> {
+    const { method = "GET", url = "/" } = request;
+    this.requests.push(`${method} ${url}`);
+    const { pathname } = new URL(url, this.url);
+    const refusal = this.refusals.find((each) => each.method === method && each.path.test(pathname));
+    if (refusal !== undefined) return void near.end(`HTTP/1.1 ${refusal.status} Refused\r\ncontent-length: 0\r\n\r\n`);
+    const { server } = this.#over;
+    const { headers, tls } = await this.#over.credentials();
+    const to = { host: server.hostname, port: Number(server.port || 443) };
+    const far = server.protocol === "https:" ? connectTls({ ...to, ...tls }) : connect(to);
+    for (const [socket, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      socket.on("error", () => other.destroy());
+      socket.on("close", () => other.destroy());
+    }
+    const lines = Object.entries({ ...request.headers, ...headers, host: server.host }).map((pair) => pair.join(": "));
+    far.write(`${method} ${url} HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\n`);
+    far.write(head);
+    near.pipe(far).pipe(near);
   }
 
   static async over(access: Access): Promise<Gate> {

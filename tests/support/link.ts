@@ -9,8 +9,8 @@ export class Link implements AsyncDisposable {
   readonly #server;
   readonly #sockets = new Set<Socket>();
   #down = false;
-  /** How much may still come from the server before everything is cut. */
-  #allowance = Number.POSITIVE_INFINITY;
+  /** How much may still come from either side before everything is cut. */
+  readonly #allowance = { server: Number.POSITIVE_INFINITY, runner: Number.POSITIVE_INFINITY };
 
   private constructor(to: URL) {
     this.#server = createServer((near) => {
@@ -28,10 +28,14 @@ export class Link implements AsyncDisposable {
         });
         socket.pipe(other);
       }
-      far.on("data", (data) => {
-        this.#allowance -= data.length;
-        if (this.#allowance < 0) this.cut();
-      });
+      for (const [socket, side] of [
+        [far, "server"],
+        [near, "runner"],
+      ] as const)
+        socket.on("data", (data) => {
+          this.#allowance[side] -= data.length;
+          if (this.#allowance[side] < 0) this.cut();
+        });
       return near;
     });
   }
@@ -50,14 +54,14 @@ export class Link implements AsyncDisposable {
     return { ...over, server, credentials: (options) => over.credentials(options) };
   }
 
-  /** Cuts as soon as the server has sent so much more. */
-  cutAfter(bytes: number): void {
-    this.#allowance = bytes;
+  /** Cuts as soon as this side has sent so much more. */
+  cutAfter(bytes: number, side: "server" | "runner" = "server"): void {
+    this.#allowance[side] = bytes;
   }
 
   /** Resets every connection there is; new ones may be made. */
   cut(): void {
-    this.#allowance = Number.POSITIVE_INFINITY;
+    this.#allowance.server = this.#allowance.runner = Number.POSITIVE_INFINITY;
     for (const socket of this.#sockets) socket.resetAndDestroy();
   }
 

@@ -85,7 +85,7 @@ export class PipeWriter {
   async write(data: Uint8Array): Promise<boolean> {
     if (this.#closed) return false;
     try {
-      this.#sink.write(data);
+      await this.#sink.write(data); // a promise where the pipe is full, which rejects when its reader has gone
       await this.#sink.flush();
       return !this.#closed;
     } catch {

@@ -1,0 +1,113 @@
+import { expect, test } from "bun:test";
+import { ExecSession, type ExecStart, exec, summary } from "../support/exec.ts";
+import { Gate } from "../support/gate.ts";
+import { freshId, idling, type RunnerClient, sharedRunner, startRunner } from "../support/runner.ts";
+
+// What the wrapper is for (docs/exec.md): secrets that stay out of URLs, and ends that nothing holds back.
+const runner = sharedRunner();
+let shared: Promise<{ id: string; target: string }> | undefined;
+const workload = async () => {
+  shared ??= runner().run();
+  return await shared;
+};
+
+/** Runs through a gate, and tells which of `secrets` a URL held. */
+async function leaked(secrets: readonly string[], run: (client: RunnerClient) => Promise<void>): Promise<string[]> {
+  await using gate = await Gate.over(runner().backend.access);
+  await using behind = await startRunner({ backend: runner().backend, access: () => gate.access });
+  await run(behind.client);
+  const urls = gate.requests.filter((request) => request.includes("/exec?")).map(decodeURIComponent);
+  expect(urls.length).toBeGreaterThan(0);
+  return secrets.filter((secret) => urls.some((url) => url.includes(secret)));
+}
+
+test.each([false, true])("no value of env and no shell text stands in a URL, with a terminal: %p", async (tty) => {
+  const { target } = await workload();
+  const [value, text] = [`canary-${freshId()}`, `canary-${freshId()}`];
+  const options = { env: [{ name: "CANARY", value }], tty, separateStderr: !tty };
+  const filler = "# filler\n".repeat(20_000);
+  const starts: [ExecStart, string][] = [
+    [{ commandShell: `echo ${text}` }, text],
+    [{ commandShell: `echo $CANARY ${text}`, options }, `${value} ${text}`],
+    [{ commandArgv: ["sh", "-c", "echo $CANARY"], options }, value],
+    [{ commandShell: `${filler}echo $CANARY ${text}`, options }, `${value} ${text}`],
+  ];
+  const held = await leaked([value, text], async (client) => {
+    for (const [start, said] of starts) {
+      const result = summary(await exec(client, { targetId: target, ...start }));
+      expect({ ...result, stdout: result.stdout.trimEnd() }).toMatchObject({
+        reason: "COMPLETED",
+        exitCode: 0,
+        stdout: said,
+        stderr: "",
+      });
+    }
+  });
+  expect(held).toEqual([]);
+});
+
+test("a terminal is as it was after a hand-over: it echoes, and what was typed ahead is not lost", async () => {
+  const { target } = await workload();
+  const options = { env: [{ name: "A", value: "b" }], tty: true };
+  await using session = new ExecSession(runner().client, {
+    targetId: target,
+    commandShell: "read x; echo =$x=",
+    options,
+  });
+  session.stdin("typed\r");
+  expect(summary(await session.result()).stdout).toBe("typed\r\n=typed=\r\n");
+});
+
+test("an image without stty gets a terminal all the same, the old way", async () => {
+  const { target } = await runner().run({
+    main: idling({ entrypoint: "/bin/sleep", cmd: ["300"], env: [{ name: "PATH", value: "/no/such" }] }),
+  });
+  const options = { env: [{ name: "A", value: "b c" }], tty: true };
+  for (const _ of ["found out", "known"])
+    expect(
+      summary(
+        await exec(runner().client, {
+          targetId: target,
+          commandArgv: ["/bin/sh", "-c", "echo up"],
+          options: { tty: true },
+        }),
+      ),
+    ).toMatchObject({ stdout: "up\r\n" });
+  for (const _ of ["found out", "known"])
+    expect(
+      summary(await exec(runner().client, { targetId: target, commandShell: "echo up", options: { tty: true } })),
+    ).toMatchObject({ reason: "COMPLETED", stdout: "up\r\n" });
+  // There is no `env` on that PATH either: the command cannot be run, and is not run.
+  expect(summary(await exec(runner().client, { targetId: target, commandShell: "echo up", options }))).toMatchObject({
+    reason: "RUNNER_ERROR",
+  });
+});
+
+test("what still holds the output does not hold back the end of the command", async () => {
+  const { target } = await workload();
+  const flag = `/tmp/holds-${freshId()}`;
+  const commandShell = `(echo behind; while [ ! -e ${flag} ]; do sleep 0.05; done) & echo before; exit 3`;
+  const result = summary(await exec(runner().client, { targetId: target, commandShell }));
+  expect(result).toMatchObject({ reason: "COMPLETED", exitCode: 3 });
+  expect(result.stdout).toContain("before\n");
+  expect(summary(await exec(runner().client, { targetId: target, commandShell: `touch ${flag}` })).exitCode).toBe(0);
+});
+
+test("ten mebibytes of input that nobody reads do not hold back the end of the command", async () => {
+  const { target } = await workload();
+  const result = await exec(
+    runner().client,
+    { targetId: target, commandShell: "echo up; exit 4" },
+    new Uint8Array(10 << 20),
+  );
+  expect(summary(result)).toMatchObject({ reason: "COMPLETED", exitCode: 4, stdout: "up\n" });
+});
+
+test("a value that no program can be given is RUNNER_ERROR, and nothing runs", async () => {
+  const { target } = await workload();
+  const flag = `/tmp/ran-${freshId()}`;
+  const options = { env: [{ name: "A", value: "b\0c" }] };
+  const result = await exec(runner().client, { targetId: target, commandArgv: ["touch", flag], options });
+  expect(summary(result)).toMatchObject({ reason: "RUNNER_ERROR", exitCode: -1 });
+  expect(summary(await exec(runner().client, { targetId: target, commandArgv: ["ls", flag] })).exitCode).not.toBe(0);
+});
