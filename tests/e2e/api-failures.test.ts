@@ -1,32 +1,21 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { VolumeKind } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
-import { Gate, type Refusal } from "../support/gate.ts";
+import type { Refusal } from "../support/gate.ts";
+import { gatedRunner } from "../support/gated.ts";
 import { Link } from "../support/link.ts";
 import { logText } from "../support/logs.ts";
-import { freshId, idling, script, sharedRunner, startRunner, type TestRunner } from "../support/runner.ts";
+import { freshId, idling, script, startRunner } from "../support/runner.ts";
 import { refusal, untilPhase, untilRunning } from "../support/wait.ts";
 
 // What callers see when the API server refuses or fails: runner-api.md section 3 and the failures of single RPCs.
-let gate: Gate;
-let behind: TestRunner;
-// Before the shared runner's own, which ends the cluster.
-afterAll(async () => {
-  gate.refusals = [];
-  await behind[Symbol.asyncDispose]();
-  await gate[Symbol.asyncDispose]();
-});
-const runner = sharedRunner();
-beforeAll(async () => {
-  gate = await Gate.over(runner().backend.access);
-  behind = await startRunner({ backend: runner().backend, access: () => gate.access });
-});
+const { runner, gate, behind } = gatedRunner();
 /** Runs with the API server refusing so. */
 async function refusing<T>(refusals: Refusal[], work: () => Promise<T>): Promise<T> {
-  gate.refusals = refusals;
+  gate().refusals = refusals;
   try {
     return await work();
   } finally {
-    gate.refusals = [];
+    gate().refusals = [];
   }
 }
 
@@ -42,10 +31,12 @@ describe("a refused write is told by its reason:", () => {
   ])("%d %s is %s", async (status, reason, code, message) => {
     const workloadId = freshId();
     const refused = { method: "POST", path: /\/pods$/, status, reason, message: " no " };
-    const start = () => refusal(behind.client.startWorkload({ workloadId, main: idling() }));
+    const start = () => refusal(behind().client.startWorkload({ workloadId, main: idling() }));
     expect(await refusing([refused], start)).toEqual({ code, message });
     expect(await runner().ledger.podNamed(`workload-${workloadId}`)).toBeUndefined();
-    const logged = behind.logLines().findLast(({ msg }) => msg === "kubernetes api error");
+    const logged = behind()
+      .logLines()
+      .findLast(({ msg }) => msg === "kubernetes api error");
     expect(logged).toMatchObject({ level: "error", rpc: "StartWorkload", workload_id: workloadId, error: "no" });
   });
 });
@@ -53,8 +44,12 @@ describe("a refused write is told by its reason:", () => {
 test("Secrets that cannot be deleted are told in the log alone; the workload is stopped", async () => {
   const { id } = await runner().run({ imagePullCredentials: [{ registry: "r.test", username: "u", password: "p" }] });
   const refused = { method: "DELETE", path: /\/secrets\//, status: 403, reason: "Forbidden", message: "no" };
-  await refusing([refused], () => behind.client.stopWorkload({ workloadId: id, timeoutSec: 1 }));
-  expect(behind.logLines().findLast(({ msg }) => msg === "failed to delete pull secrets")).toMatchObject({
+  await refusing([refused], () => behind().client.stopWorkload({ workloadId: id, timeoutSec: 1 }));
+  expect(
+    behind()
+      .logLines()
+      .findLast(({ msg }) => msg === "failed to delete pull secrets"),
+  ).toMatchObject({
     level: "error",
     workload_id: id,
     errors: [`workload-${id}-pull: no`],
@@ -70,13 +65,17 @@ test("a claim that cannot be deleted fails RemoveWorkload after the others were,
     persistentName,
   }));
   const { id } = await runner().run({ volumes });
-  await untilRunning(behind.client, id);
+  await untilRunning(behind().client, id);
   const refused = { method: "DELETE", path: new RegExp(`/${kept}$`), status: 403, reason: "Forbidden", message: "no" };
-  const remove = () => refusal(behind.client.removeWorkload({ workloadId: id, force: true, removeVolumes: true }));
+  const remove = () => refusal(behind().client.removeWorkload({ workloadId: id, force: true, removeVolumes: true }));
   expect(await refusing([refused], remove)).toEqual({ code: "Internal", message: "pvc_cleanup_failed" });
   expect((await runner().claim(kept))?.metadata?.deletionTimestamp).toBeUndefined();
   expect((await runner().claim(removed))?.metadata?.deletionTimestamp ?? "gone").toBeString();
-  expect(behind.logLines().findLast(({ msg }) => msg === "failed to delete pvcs")).toMatchObject({
+  expect(
+    behind()
+      .logLines()
+      .findLast(({ msg }) => msg === "failed to delete pvcs"),
+  ).toMatchObject({
     errors: [`${kept}: no`],
   });
 });
@@ -93,7 +92,7 @@ test("a start whose later steps are refused removes the Pod and the claims it ma
     const claim = ledger.claimName(`undone-${workloadId.slice(0, 8)}`);
     const start = () =>
       refusal(
-        behind.client.startWorkload({
+        behind().client.startWorkload({
           workloadId,
           main: idling(),
           volumes: [{ name: "data", kind: VolumeKind.NAMED, persistentName: claim }],
@@ -109,10 +108,10 @@ test("a start whose later steps are refused removes the Pod and the claims it ma
 
 test("an archive whose exec is refused is told apart from one that tar refuses", async () => {
   const { id } = await runner().run();
-  await untilRunning(behind.client, id);
+  await untilRunning(behind().client, id);
   const refused = { method: "GET", path: /\/exec$/, status: 403, reason: "Forbidden", message: "no exec" };
   const put = () =>
-    refusal(behind.client.putArchive({ workloadId: id, path: "/tmp", tarPayload: new Uint8Array(1024) }));
+    refusal(behind().client.putArchive({ workloadId: id, path: "/tmp", tarPayload: new Uint8Array(1024) }));
   expect(await refusing([refused], put)).toEqual({ code: "Internal", message: "create exec: no exec" });
 });
 

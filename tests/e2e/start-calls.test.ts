@@ -1,35 +1,24 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { VolumeKind } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
-import { Gate } from "../support/gate.ts";
-import { freshId, idling, type StartRequest, sharedRunner, startRunner, type TestRunner } from "../support/runner.ts";
+import { gatedRunner } from "../support/gated.ts";
+import { freshId, idling, type StartRequest } from "../support/runner.ts";
 import { refusal, until } from "../support/wait.ts";
 
-let gate: Gate;
-let behind: TestRunner;
-// Before the shared runner's own, which ends the cluster.
-afterAll(async () => {
-  await behind[Symbol.asyncDispose]();
-  await gate[Symbol.asyncDispose]();
-});
-const runner = sharedRunner();
-beforeAll(async () => {
-  gate = await Gate.over(runner().backend.access);
-  behind = await startRunner({ backend: runner().backend, access: () => gate.access });
-});
+const { runner, gate, behind } = gatedRunner();
 
 const credential = { registry: "r.test", username: "u", password: "p" };
 
 /** What one start asks of the API server, without the requests of the cache. */
 async function callsOf(request: StartRequest): Promise<string[]> {
-  const before = gate.requests.length;
-  const { id } = await behind.client.startWorkload({
+  const before = gate().requests.length;
+  const { id } = await behind().client.startWorkload({
     main: idling(),
     ...request,
     additionalProperties: runner().ledger.mark,
   });
   runner().ledger.workload(id);
-  return gate.requests
-    .slice(before)
+  return gate()
+    .requests.slice(before)
     .filter((each) => !each.includes("labelSelector"))
     .map((each) => each.replace(/ .*\/namespaces\/[^/]+\//, " ").replace(id, "<id>"));
 }
@@ -67,13 +56,17 @@ describe("a start asks the API server", () => {
   });
 
   test("nothing, when the request is bad", async () => {
-    const before = gate.requests.length;
+    const before = gate().requests.length;
     const bad = {
       main: idling({ mounts: [{ volume: "nothing", mountPath: "/x" }] }),
       imagePullCredentials: [credential],
     };
-    expect((await refusal(behind.client.startWorkload(bad))).code).toBe("InvalidArgument");
-    expect(gate.requests.slice(before).filter((each) => !each.startsWith("GET"))).toEqual([]);
+    expect((await refusal(behind().client.startWorkload(bad))).code).toBe("InvalidArgument");
+    expect(
+      gate()
+        .requests.slice(before)
+        .filter((each) => !each.startsWith("GET")),
+    ).toEqual([]);
   });
 });
 

@@ -1,37 +1,19 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { RunnerService, VolumeKind } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
-import { type Fault, Gate, type GateRequest } from "../support/gate.ts";
-import {
-  freshId,
-  idling,
-  type RunnerClient,
-  type StartRequest,
-  sharedRunner,
-  startRunner,
-  type TestRunner,
-} from "../support/runner.ts";
+import type { Fault, Gate, GateRequest } from "../support/gate.ts";
+import { gatedRunner } from "../support/gated.ts";
+import { freshId, idling, type RunnerClient, type StartRequest } from "../support/runner.ts";
 import { sweeping } from "../support/sweeping.ts";
 import { until } from "../support/wait.ts";
 
 // Ruling 6: a start that fails at any point, however it does, leaves nothing of itself behind, and the id can be used again.
 setDefaultTimeout(60_000);
-let gate: Gate;
-let behind: TestRunner;
-// Before the shared runner's own, which ends the cluster.
-afterAll(async () => {
-  await behind[Symbol.asyncDispose]();
-  await gate[Symbol.asyncDispose]();
-});
-const runner = sharedRunner();
-beforeAll(async () => {
-  gate = await Gate.over(runner().backend.access);
-  behind = await startRunner({ backend: runner().backend, access: () => gate.access });
-});
+const { runner, gate, behind } = gatedRunner();
 
 /** What nobody but the cluster may ever be told. */
 const CANARY = `canary-${freshId()}`;
@@ -56,7 +38,7 @@ function wholeStart(workloadId: string) {
   } satisfies StartRequest;
 }
 
-/** GETs of two claims, POST of the Pod, of two claims, of three Secrets, and the gate. */
+/** GETs of two claims, POST of the Pod, of two claims, of three Secrets, and the gate(). */
 const CALLS = 9;
 
 /** Requests of a start, not those of the cache. */
@@ -98,9 +80,9 @@ describe.each<Fault>(["error before", "error after", "reset before", "reset afte
     const workloadId = runner().ledger.workload(freshId());
     const request = wholeStart(workloadId);
     let calls = 0;
-    gate.fault = (each) => (isOfStart(each) && ++calls === number ? fault : undefined);
-    const refused = await startAgain(behind.client, request);
-    gate.fault = () => undefined;
+    gate().fault = (each) => (isOfStart(each) && ++calls === number ? fault : undefined);
+    const refused = await startAgain(behind().client, request);
+    gate().fault = () => undefined;
     expect(calls).toBeGreaterThanOrEqual(number); // it fired
     expect(await settled(workloadId, request)).toBe(refused === undefined ? "whole" : "nothing");
     expect(await startAgain(runner().client, request)).toBe(refused === undefined ? Code.AlreadyExists : undefined);
@@ -115,31 +97,36 @@ test.each(Array.from({ length: CALLS }, (_, index) => index + 1))("a caller that
   const abort = new AbortController();
   let calls = 0;
   // The call goes on when the runner has heard of it.
-  const heard = () => behind.logLines().some((line) => line.workload_id === workloadId && line.code === "Canceled");
-  gate.fault = async (each) => {
+  const heard = () =>
+    behind()
+      .logLines()
+      .some((line) => line.workload_id === workloadId && line.code === "Canceled");
+  gate().fault = async (each) => {
     if (!isOfStart(each) || ++calls !== number) return;
     abort.abort();
     await until("the runner has heard that the caller left", () => (heard() ? true : undefined));
   };
-  const code = await behind.client.startWorkload(request, { signal: abort.signal }).then(
-    () => undefined,
-    (error: unknown) => ConnectError.from(error).code,
-  );
+  const code = await behind()
+    .client.startWorkload(request, { signal: abort.signal })
+    .then(
+      () => undefined,
+      (error: unknown) => ConnectError.from(error).code,
+    );
   expect(code).toBe(Code.Canceled);
   // From the third call on there is something to undo; before that there was nothing all the time.
   const undone = () =>
-    gate.requests.some((each) => each.startsWith("DELETE") && each.includes(`/pods/workload-${workloadId}`));
+    gate().requests.some((each) => each.startsWith("DELETE") && each.includes(`/pods/workload-${workloadId}`));
   await until("the undoing has begun", () => (number < 3 || undone() ? true : undefined));
   await until("nothing is left", async () =>
     Bun.deepEquals(await state(workloadId, request), NOTHING) ? true : undefined,
   );
-  gate.fault = () => undefined;
+  gate().fault = () => undefined;
   expect(await startAgain(runner().client, request)).toBeUndefined();
   await runner().client.removeWorkload({ workloadId, force: true, removeVolumes: true });
 });
 
 test("no fault brings a secret into the log, at debug level", () => {
-  const log = behind.logText();
+  const log = behind().logText();
   expect(log).toContain("StartWorkload");
   expect(log).not.toContain(CANARY);
   for (const secret of ["password", "file", "env"])
@@ -152,15 +139,15 @@ test("a runner that is killed at any call leaves nothing that the sweep of the n
     const workloadId = runner().ledger.workload(freshId());
     const request = wholeStart(workloadId);
     starts.push([workloadId, request]);
-    await using doomed = await runnerProcess(gate, runner().backend.namespace);
+    await using doomed = await runnerProcess(gate(), runner().backend.namespace);
     let calls = 0;
-    gate.fault = (each) => {
+    gate().fault = (each) => {
       if (!isOfStart(each) || ++calls !== number) return undefined;
       doomed.kill();
       return "reset before";
     };
     const code = await startAgain(doomed.client, request);
-    gate.fault = () => undefined;
+    gate().fault = () => undefined;
     expect(code === undefined).toBe(number > CALLS);
   }
   await sweeping(runner().backend, { gatedMs: 100 }, async () => {
