@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { randomUUID } from "node:crypto";
 import type { WatchEvent } from "../../src/kube/client.ts";
 import { KubeError } from "../../src/kube/error.ts";
@@ -8,7 +8,6 @@ import { until } from "../support/wait.ts";
 
 // No runner here: these hold the embedded cluster to what a real API server says and does, word for word, since the same
 // file runs on both.
-setDefaultTimeout(30_000);
 const run = `cluster-${randomUUID().slice(0, 8)}`;
 let backend: Backend;
 beforeAll(async () => {

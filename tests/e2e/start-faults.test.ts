@@ -38,7 +38,7 @@ function wholeStart(workloadId: string) {
   } satisfies StartRequest;
 }
 
-/** GETs of two claims, POST of the Pod, of two claims, of three Secrets, and the gate(). */
+/** GETs of two claims, POST of the Pod, of two claims, of three Secrets, and the gate. */
 const CALLS = 9;
 
 /** Requests of a start, not those of the cache. */
