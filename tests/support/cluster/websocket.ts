@@ -17,6 +17,7 @@ export class WebSocketConnection {
   #buffer: Buffer;
   #message: Buffer[] = [];
   #closed = false;
+  #drained: Promise<void> | undefined;
 
   /** Answers the handshake; `protocol` is one of those that the client offered. */
   constructor(request: IncomingMessage, socket: Socket, head: Buffer, protocol: string) {
@@ -69,6 +70,13 @@ export class WebSocketConnection {
   async #write(opcode: number, payload: Buffer): Promise<boolean> {
     if (this.#closed) return false;
     if (this.#socket.write(frameOf(opcode, payload))) return true;
+    this.#drained ??= this.#drain();
+    await this.#drained;
+    return !this.#closed;
+  }
+
+  /** One wait for all that is written meanwhile. */
+  async #drain(): Promise<void> {
     await new Promise<void>((resolve) => {
       const done = () => {
         this.#socket.off("drain", done);
@@ -78,7 +86,7 @@ export class WebSocketConnection {
       this.#socket.on("drain", done);
       this.#socket.on("close", done);
     });
-    return !this.#closed;
+    this.#drained = undefined;
   }
 
   /** The next whole frame of what was read, unmasked. */
