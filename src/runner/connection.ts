@@ -16,6 +16,8 @@ export interface Target {
 const REPLAY_BYTES = 65_536;
 /** Containers remembered at most; forgetting one costs one more failed try. */
 const PLACES_LIMIT = 10_000;
+/** Above it a signal may have ended the wrapper, which then could not say a word. */
+const LAST_OWN_CODE = 128;
 /** The command has ended, but the cluster does not say so: something else holds its output, or it left its input unread. */
 const STATUS_GRACE_MS = 500;
 
@@ -65,7 +67,7 @@ interface Attempt {
  * there is one.
  */
 export class Connection implements Disposable {
-  readonly #kube: Kube;
+  readonly #kube: Pick<Kube, "exec">;
   readonly #target: Target;
   readonly #command: Command;
   readonly #executionId: string;
@@ -79,7 +81,7 @@ export class Connection implements Disposable {
   #open: ExecChannel | undefined;
 
   constructor(
-    kube: Kube,
+    kube: Pick<Kube, "exec">,
     target: Target,
     { command, executionId, tty }: { command: Command; executionId: string; tty: boolean },
     images: Images,
@@ -241,6 +243,9 @@ export class Connection implements Disposable {
       for (const piece of streams[stream].end()) if ("data" in piece) yield { stream, data: piece.data };
     const code = await channel.exitCode;
     this.#shellSeen(attempt);
+    // API servers drop the rest of the output when it is taken slowly and the command has ended, and still tell its status.
+    if (attempt.way === "wrapped" && !this.#tty && !heard.isWhole && code <= LAST_OWN_CODE)
+      throw new KubeError(0, "", "the cluster told the exit status, but not all output");
     return heard.end(code);
   }
 
@@ -288,6 +293,11 @@ class Heard {
         () => undefined,
       );
     }
+  }
+
+  /** Whether everything that the command wrote has come, or nothing was run. */
+  get isWhole(): boolean {
+    return this.#exits === 2 || this.#notRun;
   }
 
   /** How the try ended; `code` is the cluster's, or else the wrapper's. */

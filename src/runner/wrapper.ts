@@ -33,7 +33,7 @@ ${TAKE_LINE}`;
  * for, or nothing when a line is to be read that sets all this; then the command. It says `not-run`, before anything has run, when the program is not there: a shell's own 127 could as well
  * be the command's (ruling 20). The PATH is searched by hand since `command -v` also finds built-ins.
  */
-const prepare = (takeLine: string, toRunner: string) => `export "$1:$$:"
+const prepare = (takeLine: string, toRunner: string, leave: string) => `export "$1:$$:"
 K8S_RUNNER_ID=\${1#*=} K8S_RUNNER_DIR=$2 K8S_RUNNER_PATH=$3 K8S_RUNNER_PROGRAM=$4 K8S_RUNNER_N='
 '
 shift 4
@@ -41,7 +41,7 @@ if [ -z "$K8S_RUNNER_PROGRAM" ]; then
 ${takeLine}
 fi
 K8S_RUNNER_PROGRAM=\${K8S_RUNNER_PROGRAM#:}
-if [ -n "$K8S_RUNNER_DIR" ]; then cd -- "$K8S_RUNNER_DIR" || exit; fi
+if [ -n "$K8S_RUNNER_DIR" ]; then cd -- "$K8S_RUNNER_DIR" || { K8S_RUNNER_CODE=$?; ${leave}; }; fi
 K8S_RUNNER_FOUND=
 case $K8S_RUNNER_PROGRAM in
 */*) [ -x "$K8S_RUNNER_PROGRAM" ] && [ ! -d "$K8S_RUNNER_PROGRAM" ] && K8S_RUNNER_FOUND=1 ;;
@@ -54,12 +54,16 @@ done ;;
 esac
 if [ -z "$K8S_RUNNER_FOUND" ]; then ${say("not-run")}${toRunner}; exit 127; fi`;
 
+/** Tells on both streams, and so behind all output, that it is over. */
+const sayExit = (stderr: string) =>
+  `${say("exit:$K8S_RUNNER_CODE")}; ${say("exit:$K8S_RUNNER_CODE")} ${stderr}; exit $K8S_RUNNER_CODE`;
+
 /**
  * Without a terminal the shell stays beside the command and says, on both streams and so behind everything that the
  * command wrote, how it ended: the cluster itself tells it only when the last process that holds a stream has let go.
  * Signals that reach the whole group are the command's; what a shell would print about them is nobody's to see.
  */
-export const PIPE_SCRIPT = `${prepare(TAKE_LINE, " >&2")}
+export const PIPE_SCRIPT = `${prepare(TAKE_LINE, " >&2", sayExit(">&2"))}
 exec 3>&2 2>/dev/null
 trap : HUP INT QUIT USR1 USR2 PIPE ALRM TERM
 (
@@ -68,12 +72,10 @@ trap '${say("not-run")} >&2' EXIT
 exec "$@"
 )
 K8S_RUNNER_CODE=$?
-${say("exit:$K8S_RUNNER_CODE")}
-${say("exit:$K8S_RUNNER_CODE")} >&3
-exit $K8S_RUNNER_CODE`;
+${sayExit(">&3")}`;
 
 /** With a terminal the command takes the shell's place: it is to lead the terminal's session. */
-export const TERMINAL_SCRIPT = `${prepare(TAKE_LINE_RAW, "")}
+export const TERMINAL_SCRIPT = `${prepare(TAKE_LINE_RAW, "", "exit $K8S_RUNNER_CODE")}
 trap '${say("not-run")}' EXIT
 exec "$@"`;
 

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { randomUUID } from "node:crypto";
 import type { WatchEvent } from "../../src/kube/client.ts";
 import { KubeError } from "../../src/kube/error.ts";
@@ -24,6 +24,7 @@ afterAll(async () => {
   await backend[Symbol.asyncDispose]();
 });
 
+setDefaultTimeout(30_000);
 const name = (part: string) => `${run}-${part}`;
 const pod = (part: string, spec: Partial<NonNullable<Pod["spec"]>> = {}, metadata: Pod["metadata"] = {}): Pod => ({
   apiVersion: "v1",

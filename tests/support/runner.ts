@@ -1,4 +1,4 @@
-import { afterAll, beforeAll } from "bun:test";
+import { afterAll, beforeAll, setDefaultTimeout } from "bun:test";
 import { randomUUID } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
@@ -73,6 +73,7 @@ export const script = (text: string, more: ContainerInit = {}): ContainerInit =>
 
 /** A runner for all tests of the calling file (or `describe`); teardown fails if anything of theirs is left. */
 export function sharedRunner(options: () => RunnerOptions = () => ({})): () => TestRunner {
+  setDefaultTimeout(30_000); // for this file alone
   let runner: TestRunner | undefined;
   beforeAll(async () => {
     runner = await startRunner(options());
