@@ -300,9 +300,13 @@ class Heard {
     return this.#exits === 2 || this.#notRun;
   }
 
-  /** How the try ended; `code` is the cluster's, or else the wrapper's. */
-  end(code = this.#code): End {
-    return this.#noStty ? "no-stty" : this.#notRun || code === undefined ? "not-run" : { code };
+  /**
+   * How the try ended, by the cluster's code where the wrapper has told none. The wrapper's own is believed first: a cluster
+   * was seen to tell success of a command that ended with 4 and left its input unread (Kubernetes 1.34 with containerd).
+   */
+  end(code?: number): End {
+    const known = this.#code ?? code;
+    return this.#noStty ? "no-stty" : this.#notRun || known === undefined ? "not-run" : { code: known };
   }
 
   /** `step`, or undefined when the command has ended and the cluster is not waited for any longer. */

@@ -55,6 +55,13 @@ test("a status without the wrapper's word is no success: output is missing", asy
       });
 });
 
+test("the wrapper's code is believed where the cluster tells another", async () => {
+  expect(await ended([text("all"), exitWord("stdout", 4), exitWord("stderr", 4)], 0)).toEqual({
+    stdout: "all",
+    end: 4,
+  });
+});
+
 test("a wrapper that a signal ended could say nothing: the status is the end", async () => {
   expect(await ended([text("up")], 137)).toEqual({ stdout: "up", end: 137 });
 });
