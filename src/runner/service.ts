@@ -13,8 +13,11 @@ import type { Parts } from "./parts.ts";
 import { removeVolume, removeWorkload, stopWorkload, touchWorkload } from "./remove.ts";
 import { startWorkload } from "./start.ts";
 
+type Service = Required<ServiceImpl<typeof RunnerService>>;
+type Lists = Pick<Service, "listWorkloads" | "findWorkloadsByLabels" | "listWorkloadsByVolume" | "listVolumes">;
+
 /** All RPCs of RunnerService in proto order: short ones in full, long ones by name (runner-api.md section 6). */
-export const runnerService = (parts: Parts): Required<ServiceImpl<typeof RunnerService>> => ({
+export const runnerService = (parts: Parts): Service => ({
   ready: () => ({ status: "ok" }),
 
   async startWorkload(request, context) {
@@ -48,6 +51,38 @@ export const runnerService = (parts: Parts): Required<ServiceImpl<typeof RunnerS
     return { labels: pod.metadata?.labels ?? {} };
   },
 
+  ...lists(parts),
+
+  async removeVolume({ volumeName }, context) {
+    const name = requireText(volumeName, "volume_name_required");
+    annotate(context, { pvc: name });
+    await removeVolume(name, parts, context.signal);
+    return {};
+  },
+
+  async touchWorkload({ workloadId }, context) {
+    const id = requireWorkloadId(workloadId);
+    annotate(context, { workload_id: id });
+    await touchWorkload(id, parts, context.signal);
+    return {};
+  },
+
+  async putArchive(request, context) {
+    await putArchive(request, parts, context);
+    return {};
+  },
+
+  streamWorkloadLogs: (request, context) => streamWorkloadLogs(request, parts, context),
+  streamEvents: (request, context) => streamEvents(request, parts, context),
+  exec: (requests, context) => exec(requests, parts, context),
+
+  async cancelExecution({ executionId, force }) {
+    const id = requireText(executionId, "execution_id_required");
+    return { cancelled: parts.executions.cancel(id, force) };
+  },
+});
+
+const lists = (parts: Parts): Lists => ({
   async listWorkloads(_request, { signal }) {
     const pods = await parts.pods.pods(signal);
     return {
@@ -76,33 +111,5 @@ export const runnerService = (parts: Parts): Required<ServiceImpl<typeof RunnerS
         return volumeKey === undefined ? [] : [{ instanceId: nameOf(claim), volumeKey }];
       }),
     };
-  },
-
-  async removeVolume({ volumeName }, context) {
-    const name = requireText(volumeName, "volume_name_required");
-    annotate(context, { pvc: name });
-    await removeVolume(name, parts, context.signal);
-    return {};
-  },
-
-  async touchWorkload({ workloadId }, context) {
-    const id = requireWorkloadId(workloadId);
-    annotate(context, { workload_id: id });
-    await touchWorkload(id, parts, context.signal);
-    return {};
-  },
-
-  async putArchive(request, context) {
-    await putArchive(request, parts, context);
-    return {};
-  },
-
-  streamWorkloadLogs: (request, context) => streamWorkloadLogs(request, parts, context),
-  streamEvents: (request, context) => streamEvents(request, parts, context),
-  exec: (requests, context) => exec(requests, parts, context),
-
-  async cancelExecution({ executionId, force }) {
-    const id = requireText(executionId, "execution_id_required");
-    return { cancelled: parts.executions.cancel(id, force) };
   },
 });
