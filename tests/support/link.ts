@@ -16,6 +16,15 @@ export class Link implements AsyncDisposable {
     this.#server = createServer((near) => {
       if (this.#down) return near.destroy();
       const far = connect(Number(to.port || 443), to.hostname);
+      // Counted before it is passed on: one read may hold more than was to come.
+      for (const [socket, side] of [
+        [far, "server"],
+        [near, "runner"],
+      ] as const)
+        socket.on("data", (data) => {
+          this.#allowance[side] -= data.length;
+          if (this.#allowance[side] < 0) this.cut();
+        });
       for (const [socket, other] of [
         [near, far],
         [far, near],
@@ -28,14 +37,6 @@ export class Link implements AsyncDisposable {
         });
         socket.pipe(other);
       }
-      for (const [socket, side] of [
-        [far, "server"],
-        [near, "runner"],
-      ] as const)
-        socket.on("data", (data) => {
-          this.#allowance[side] -= data.length;
-          if (this.#allowance[side] < 0) this.cut();
-        });
       return near;
     });
   }
