@@ -13,10 +13,10 @@ import type { Parts } from "./parts.ts";
 import { Tail } from "./tail.ts";
 import { ARCHIVE_SCRIPT } from "./wrapper.ts";
 
-/** Bytes written to the channel at a time. */
-const CHUNK_BYTES = 32_768;
 /** What is kept of tar's words for the error. */
 const WORDS_BYTES = 2048;
+/** In place of an exit code. */
+const NOT_TOLD = -1;
 
 /**
  * PutArchive (6.13): the payload on the stdin of `tar` in the main container. OK means that every byte arrived there, as
@@ -31,11 +31,11 @@ export async function putArchive(request: PutArchiveRequest, parts: Parts, conte
   // `./` in front of what begins with a dash: tar would take it for an option.
   const directory = path.startsWith("-") ? `./${path}` : path;
   const uploadId = randomUUID();
-  const commands = [
-    ["/bin/sh", "-c", ARCHIVE_SCRIPT, "sh", uploadId, directory],
-    ["tar", "-xf", "-", "-C", directory],
+  const ways = [
+    { wrapped: true, command: ["/bin/sh", "-c", ARCHIVE_SCRIPT, "sh", uploadId, directory] },
+    { wrapped: false, command: ["tar", "-xf", "-", "-C", directory] },
   ];
-  for (const command of commands) {
+  for (const { wrapped, command } of ways) {
     const options = { container: mainContainerName(pod), command, stdin: true, stderr: true, signal: context.signal };
     let channel: ExecChannel;
     try {
@@ -44,33 +44,44 @@ export async function putArchive(request: PutArchiveRequest, parts: Parts, conte
       throw failed("create exec", error);
     }
     using open = channel;
-    const cause = await unpack(open, request.tarPayload, uploadId);
+    const cause = await unpack(open, request.tarPayload, wrapped ? uploadId : undefined);
     if (cause === undefined) return;
-    if (command === commands[0] && saysNoShell(cause)) continue; // then nothing has run
+    if (wrapped && saysNoShell(cause)) continue; // then nothing has run
     throw failed("put archive failed", cause);
   }
 }
 
-/** Feeds tar; undefined when the archive is unpacked, else what went wrong, in tar's own words where it has any. */
-async function unpack(channel: ExecChannel, payload: Uint8Array, uploadId: string): Promise<unknown> {
-  const written = write(channel, payload).then(
-    () => undefined,
-    (error: unknown) => error ?? "stdin failed",
+/** Feeds tar, under the script with `uploadId` or alone; undefined when the archive is unpacked, else what went wrong, in tar's own words where it has any. */
+export async function unpack(
+  channel: ExecChannel,
+  payload: Uint8Array,
+  uploadId: string | undefined,
+): Promise<unknown> {
+  const written = channel.write(payload).then(
+    () => channel.end(),
+    (error: unknown) => error,
   );
-  const marks = new Marks(uploadId);
+  const marks = new Marks(uploadId ?? "");
   const said = { stdout: new Tail(WORDS_BYTES), stderr: new Tail(WORDS_BYTES) };
-  let arrived = payload.length;
+  let arrived = payload.length; // a script without the tools to count says no number
+  let exit: number | undefined;
   let cause: unknown;
   try {
     for await (const { stream, data } of channel.output())
-      for (const piece of stream === "stdout" ? marks.pieces(data) : [{ data }]) {
+      for (const piece of uploadId !== undefined && stream === "stdout" ? marks.pieces(data) : [{ data }]) {
         if ("data" in piece) said[stream].push(piece.data);
         else if (typeof piece.word === "object" && "arrived" in piece.word) arrived = piece.word.arrived;
+        else if (typeof piece.word === "object") exit = piece.word.exit;
       }
-    const code = await channel.exitCode;
+    const status = await channel.exitCode;
+    // A cluster's word alone proves nothing (docs/exec.md): the script says the end behind all else.
+    const code = uploadId === undefined ? status : (exit ?? (status || NOT_TOLD));
     // A tar that ended well without having been given everything has not unpacked everything.
     if (code === 0 && arrived === payload.length) return await written;
-    cause = code === 0 ? `${arrived} of ${payload.length} bytes arrived` : `command terminated with exit code ${code}`;
+    if (code === NOT_TOLD) cause = "the cluster told the exit status, but not all output";
+    else
+      cause =
+        code === 0 ? `${arrived} of ${payload.length} bytes arrived` : `command terminated with exit code ${code}`;
   } catch (error) {
     if (saysNoShell(error)) return error;
     cause = error;
@@ -78,11 +89,6 @@ async function unpack(channel: ExecChannel, payload: Uint8Array, uploadId: strin
   const decoder = new TextDecoder();
   const words = [said.stderr, said.stdout].map((tail) => trim(decoder.decode(tail.bytes())));
   return words.find((text) => text !== "") ?? cause;
-}
-
-async function write(channel: ExecChannel, payload: Uint8Array): Promise<void> {
-  for (let at = 0; at < payload.length; at += CHUNK_BYTES) await channel.write(payload.subarray(at, at + CHUNK_BYTES));
-  channel.end();
 }
 
 function failed(prefix: string, cause: unknown): ConnectError {

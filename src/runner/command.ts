@@ -42,9 +42,9 @@ export class Command {
     if (this.#shell === "" && this.#env.length === 0 && isShort(this.#argv)) return this.inUrl(executionId);
     const inUrl = this.#shell === "" && isShort(this.#argv);
     const lines = handOverLines({
-      env: this.#env,
+      prefix: this.#prefix,
+      path: this.#path,
       command: inUrl ? undefined : this.#shell === "" ? this.#argv : { shell: this.#shell },
-      guarded: this.#isGuarded,
       tty: this.#tty,
     });
     return { argv: [...this.#wrapper(executionId), "", "", ...(inUrl ? this.#argv : [])], lines };
@@ -52,13 +52,15 @@ export class Command {
 
   /** The same with everything in the URL: for a terminal of an image that cannot set it raw. */
   inUrl(executionId: string): Wrapped {
-    const path = this.#env.findLast((entry) => entry.startsWith("PATH="))?.slice("PATH=".length) ?? "";
-    return { argv: [...this.#wrapper(executionId), path, `:${this.#inner[0] ?? ""}`, ...this.#withEnv], lines: "" };
+    const program = `:${this.#inner[0] ?? ""}`;
+    return { argv: [...this.#wrapper(executionId), this.#path, program, ...this.#prefix, ...this.#inner], lines: "" };
   }
 
   /** As given, for an image without /bin/sh; undefined where the request itself needs a shell. */
   get plain(): Wrapped | undefined {
-    return this.#workdir === "" && this.#shell === "" ? { argv: this.#withEnv, lines: "" } : undefined;
+    return this.#workdir === "" && this.#shell === ""
+      ? { argv: [...this.#prefix, ...this.#inner], lines: "" }
+      : undefined;
   }
 
   #wrapper(executionId: string): string[] {
@@ -71,14 +73,14 @@ export class Command {
   }
 
   /** By `env`, for a shell would drop names that are no identifiers; it takes a name that begins with a dash for an option. */
-  get #withEnv(): string[] {
-    if (this.#env.length === 0) return [...this.#inner];
-    return ["env", "--", ...this.#env, ...(this.#isGuarded ? GUARD : []), ...this.#inner];
+  get #prefix(): string[] {
+    if (this.#env.length === 0) return [];
+    // A program with `=` in its name would be one more variable.
+    return ["env", "--", ...this.#env, ...(this.#argv[0]?.includes("=") ? GUARD : [])];
   }
 
-  /** A program with `=` in its name would be one more variable to `env`. */
-  get #isGuarded(): boolean {
-    return this.#env.length > 0 && (this.#argv[0]?.includes("=") ?? false);
+  get #path(): string {
+    return this.#env.findLast((entry) => entry.startsWith("PATH="))?.slice("PATH=".length) ?? "";
   }
 }
 

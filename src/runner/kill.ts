@@ -3,17 +3,20 @@ import { MARK } from "./wrapper.ts";
 /** Between two looks; not every `sleep` takes a fraction. */
 const PAUSE = "sleep 0.05 2>/dev/null || sleep 1";
 
+/** A shell function: whether the file $1 holds the text $2. */
+const HOLDS = `holds() {
+  while read -r l || [ -n "$l" ]; do case $l in *"$2"*) return 0 ;; esac; done < "$1"
+  return 1
+} 2>/dev/null`;
+
 /**
  * Ends every process of the execution $1: those that carry its mark in their environment or arguments (the wrapper), their
- * descendants and their sessions. They are stopped first, until a look finds no new one, then killed; status 0 means that a last look found none alive. Where there
- * is none at first, a few more looks are taken: the handshake ends before the first process runs. Only /proc and a POSIX
- * shell are needed. A zombie has ended, whoever its parent is.
+ * descendants and their sessions. They are stopped first, until a look finds no new one, then killed; status 0 means that a
+ * last look found none alive. Where there is none at first, a few more looks are taken: the handshake ends before the first
+ * process runs. Only /proc and a POSIX shell are needed. A zombie has ended, whoever its parent is.
  */
 const KILL_SCRIPT = `mark=${MARK}=$1
-marks() {
-  while read -r l || [ -n "$l" ]; do case $l in *"$mark"*) return 0 ;; esac; done < "$1"
-  return 1
-} 2>/dev/null
+${HOLDS}
 scan() {
   all= marked=
   for p in /proc/[0-9]*; do
@@ -23,7 +26,7 @@ scan() {
     [ "$1" = Z ] && continue
     all="$all $pid:$2:$4"
     case " $known " in *" $pid "*) marked="$marked $pid"; continue ;; esac
-    if marks "$p/environ" || marks "$p/cmdline"; then marked="$marked $pid"; fi
+    if holds "$p/environ" "$mark" || holds "$p/cmdline" "$mark"; then marked="$marked $pid"; fi
   done
   grown=1
   while [ -n "$grown" ]; do
@@ -67,12 +70,12 @@ exit 1`;
  * foreground. Other sessions under the same mark (a tmux server, its shells) are none of it. Looks for a second, and ends
  * with status 1 when the first process of the execution $1 is not there or has no terminal.
  */
-const HANG_UP_SCRIPT = `tries=0
+const HANG_UP_SCRIPT = `${HOLDS}
+tries=0
 while [ $tries -lt 20 ]; do
   for p in /proc/[0-9]*; do
-    pid=\${p#/proc/} first=
-    { while read -r l || [ -n "$l" ]; do case $l in *"${MARK}=$1:$pid:"*) first=1; break ;; esac; done < "$p/environ"; } 2>/dev/null
-    [ -n "$first" ] || continue
+    pid=\${p#/proc/}
+    holds "$p/environ" "${MARK}=$1:$pid:" || continue
     { read -r s < "$p/stat"; } 2>/dev/null || exit 1
     s=\${s##*) }; set -- $s
     [ "$4" = "$pid" ] && [ "$5" != 0 ] || exit 1

@@ -81,16 +81,20 @@ exec "$@"`;
 
 /**
  * Unpacks stdin in the directory $2 and says, for the execution $1, how many bytes have arrived: tar takes an archive that
- * was cut between two files for a whole one. `tee` reads on when tar has had enough, for what is not read would hold up the
+ * was cut between two files for a whole one. Then it says tar's exit code, without which the end is not known. `tee` reads on when tar has had enough, for what is not read would hold up the
  * end. An image without these tools has tar alone.
  */
 export const ARCHIVE_SCRIPT = `K8S_RUNNER_ID=$1
-if ! command -v tee >/dev/null 2>&1 || ! command -v wc >/dev/null 2>&1; then exec tar -xf - -C "$2"; fi
+if command -v tee >/dev/null 2>&1 && command -v wc >/dev/null 2>&1; then
 exec 4>&1
 {
 (trap '' PIPE; exec tee /dev/fd/3 2>/dev/null) |
 { K8S_RUNNER_BYTES=$(wc -c); ${say("arrived:$((K8S_RUNNER_BYTES))")} >&4; }
-} 3>&1 | tar -xf - -C "$2"`;
+} 3>&1 | tar -xf - -C "$2"
+else tar -xf - -C "$2"; fi
+K8S_RUNNER_CODE=$?
+${say("exit:$K8S_RUNNER_CODE")}
+exit $K8S_RUNNER_CODE`;
 
 /** Ends a hand-over on a terminal: the caller's own input is waited for from then on. */
 const restored = (settings: string, id: string) => `stty "${settings}"; echo "${WORD}${id}:go"`;
@@ -111,24 +115,22 @@ export const quoted = (text: string): string =>
   `'${text.replaceAll("'", "'\\''").replaceAll("\n", `'"$K8S_RUNNER_N"'`)}'`;
 
 export interface HandOver {
-  /** NAME=value, in order. */
-  readonly env: readonly string[];
+  /** What stands before the command, its env and all. */
+  readonly prefix: readonly string[];
+  /** The value of PATH among the env; empty when it has none. */
+  readonly path: string;
   /** undefined: the arguments stand in the URL. */
   readonly command: readonly string[] | { readonly shell: string } | undefined;
-  /** Whether a shell must stand between `env` and the program. */
-  readonly guarded: boolean;
   readonly tty: boolean;
 }
 
 /** The line, or two, that a wrapper reads before the command's own input. */
-export function handOverLines({ env, command, guarded, tty }: HandOver): string {
+export function handOverLines({ prefix, path, command, tty }: HandOver): string {
   const { program, words, loaded } = wordsOf(command, tty);
-  const inner = guarded ? `/bin/sh -c 'exec "$@"' sh ${words}` : words;
-  const path = env.findLast((entry) => entry.startsWith("PATH="))?.slice("PATH=".length);
   const steps = [
     `K8S_RUNNER_PROGRAM=:${program}`,
-    ...(path === undefined ? [] : [`K8S_RUNNER_PATH=${quoted(path)}`]),
-    `set -- ${env.length === 0 ? inner : `env -- ${env.map(quoted).join(" ")} ${inner}`}`,
+    ...(path === "" ? [] : [`K8S_RUNNER_PATH=${quoted(path)}`]),
+    ["set", "--", ...prefix.map(quoted), words].join(" "),
     ...(tty && loaded === undefined ? [restored("$K8S_RUNNER_TTY", "$K8S_RUNNER_ID")] : []),
   ];
   return `${steps.join("; ")}\n${loaded === undefined ? "" : `${loaded}\n`}`;

@@ -9,6 +9,7 @@ import { refusal, untilPhase, untilRunning } from "../support/wait.ts";
 
 // What callers see when the API server refuses or fails: runner-api.md section 3 and the failures of single RPCs.
 const { runner, gate, behind } = gatedRunner();
+
 /** Runs with the API server refusing so. */
 async function refusing<T>(refusals: Refusal[], work: () => Promise<T>): Promise<T> {
   gate().refusals = refusals;

@@ -8,6 +8,7 @@ import { until } from "../support/wait.ts";
 
 // No runner here: these hold the embedded cluster to what a real API server says and does, word for word, since the same
 // file runs on both.
+setDefaultTimeout(30_000);
 const run = `cluster-${randomUUID().slice(0, 8)}`;
 let backend: Backend;
 beforeAll(async () => {
@@ -24,7 +25,6 @@ afterAll(async () => {
   await backend[Symbol.asyncDispose]();
 });
 
-setDefaultTimeout(30_000);
 const name = (part: string) => `${run}-${part}`;
 const pod = (part: string, spec: Partial<NonNullable<Pod["spec"]>> = {}, metadata: Pod["metadata"] = {}): Pod => ({
   apiVersion: "v1",

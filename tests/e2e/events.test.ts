@@ -5,7 +5,7 @@ import type { StreamEventsRequestSchema } from "../../src/gen/agynio/api/runner/
 import { Gate } from "../support/gate.ts";
 import { Link } from "../support/link.ts";
 import { freshId, type RunnerClient, sharedRunner, startRunner } from "../support/runner.ts";
-import { until } from "../support/wait.ts";
+import { untilGone } from "../support/wait.ts";
 
 const runner = sharedRunner();
 
@@ -138,10 +138,9 @@ test("however much has happened before, a fixed number of requests finds out who
   const gone = [freshId(), freshId(), freshId(), freshId(), freshId(), freshId()];
   for (const workloadId of gone) {
     await runner().run({ workloadId });
-    await runner().client.removeWorkload({ workloadId });
+    await runner().client.removeWorkload({ workloadId, force: true });
   }
-  for (const id of gone)
-    await until("the Pod is gone", async () => (await runner().ledger.podNamed(`workload-${id}`)) === undefined);
+  for (const id of gone) await untilGone(behind.client, id);
   const seen = new Set<string>();
   const opened = gate.requests.length;
   await untilTold(behind.client, {}, (told) => {

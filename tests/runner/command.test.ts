@@ -155,7 +155,7 @@ describe.each(shells.map((shell) => [shell.join(" "), shell] as const))("under %
         stdout: "pipe",
         stderr: "ignore",
       });
-      expect(told(id, await child.stdout.bytes())).toEqual({ text: "", words: [{ arrived: bytes }] });
+      expect(told(id, await child.stdout.bytes())).toEqual({ text: "", words: [{ arrived: bytes }, { exit: 0 }] });
       expect(await child.exited).toBe(0);
       expect(readdirSync(path).toSorted()).toEqual([...files]);
     }

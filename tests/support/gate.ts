@@ -46,12 +46,16 @@ export class Gate implements AsyncDisposable {
     });
   }
 
+  #arrive({ method = "GET", url = "/" }: IncomingMessage): { pathname: string; refusal: Refusal | undefined } {
+    this.requests.push(`${method} ${url}`);
+    const { pathname } = new URL(url, this.url);
+    return { pathname, refusal: this.refusals.find((each) => each.method === method && each.path.test(pathname)) };
+  }
+
   /** Counts and refuses as it does other requests, then passes bytes on. */
   async #upgrade(request: IncomingMessage, near: Duplex, head: Buffer): Promise<void> {
     const { method = "GET", url = "/" } = request;
-    this.requests.push(`${method} ${url}`);
-    const { pathname } = new URL(url, this.url);
-    const refusal = this.refusals.find((each) => each.method === method && each.path.test(pathname));
+    const { refusal } = this.#arrive(request);
     if (refusal !== undefined) return void near.end(`HTTP/1.1 ${refusal.status} Refused\r\ncontent-length: 0\r\n\r\n`);
     const { server } = this.#over;
     const { headers, tls } = await this.#over.credentials();
@@ -86,11 +90,9 @@ export class Gate implements AsyncDisposable {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { method = "GET", url = "/" } = request;
-    const { pathname } = new URL(url, this.url);
-    this.requests.push(`${method} ${url}`);
+    const { method = "GET" } = request;
+    const { pathname, refusal } = this.#arrive(request);
     const body = Buffer.concat(await Array.fromAsync<Buffer>(request));
-    const refusal = this.refusals.find((each) => each.method === method && each.path.test(pathname));
     if (refusal !== undefined) return refuse(response, refusal);
     const fault = await this.fault({ method, path: pathname });
     if (fault === "reset before") return void request.socket.resetAndDestroy();
