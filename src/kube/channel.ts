@@ -18,6 +18,8 @@ const LINGER_MS = 5_000;
 
 /** Output that waits for its reader, in bytes: above the mark the socket is paused, below the half it goes on. */
 const OUTPUT_MARK = 512 * 1024;
+/** A socket that was paused for so long altogether has a slow reader. */
+const PATIENCE_MS = 1_000;
 /** What a message costs beside its bytes: a flood of tiny ones counts too. */
 const MESSAGE_COST = 128;
 /** Input that waits for the network, in bytes: above the mark the writer waits, until half of it is gone. */
@@ -45,6 +47,8 @@ export interface ExecChannel extends Disposable {
    * with the signal's reason when that ended it.
    */
   readonly exitCode: Promise<number>;
+  /** Resolves when output is taken more slowly than it comes; never when it is not. */
+  readonly slow: Promise<void>;
   /** Resolves when there is room for more; rejects with KubeError when the connection is over. */
   write(data: Uint8Array): Promise<void>;
   /** End of stdin. */
@@ -64,6 +68,11 @@ export interface ChannelOptions {
 /** An open WebSocket as an ExecChannel. Made when it opens, so that no message is missed. */
 export class Channel implements ExecChannel {
   readonly exitCode: Promise<number>;
+  readonly slow: Promise<void>;
+  readonly #tellSlow: () => void;
+  #patienceMs = PATIENCE_MS;
+  #pausedAt = 0;
+  #patience: NodeJS.Timeout | undefined;
   readonly #settle: (result: { code: number } | { error: unknown }) => void;
   readonly #socket: WebSocket;
   readonly #transport: Transport;
@@ -96,6 +105,7 @@ export class Channel implements ExecChannel {
     const { promise, resolve, reject } = Promise.withResolvers<number>();
     this.exitCode = promise;
     this.#settle = (result) => ("code" in result ? resolve(result.code) : reject(result.error));
+    ({ promise: this.slow, resolve: this.#tellSlow } = Promise.withResolvers<void>());
     promise.catch(() => undefined); // a caller that closes early need not ask for the outcome
     socket.addEventListener("message", (event) => this.#receive(event.data));
     socket.addEventListener("pong", (event) => this.#proven(Number(Buffer.from(event.data).toString("latin1"))));
@@ -186,11 +196,19 @@ export class Channel implements ExecChannel {
       this.#waiting.push({ stream, data: piece });
       this.#waitingBytes += piece.length + MESSAGE_COST;
     }
-    if (this.#waitingBytes > OUTPUT_MARK && !this.#socket.isPaused) this.#socket.pause();
+    if (this.#waitingBytes > OUTPUT_MARK && !this.#socket.isPaused) this.#pause();
     this.#wake?.();
   }
 
+  #pause(): void {
+    this.#socket.pause();
+    this.#pausedAt = performance.now();
+    this.#patience = setTimeout(this.#tellSlow, this.#patienceMs);
+  }
+
   #resume(): void {
+    clearTimeout(this.#patience);
+    this.#patienceMs = Math.max(0, this.#patienceMs - (performance.now() - this.#pausedAt));
     this.#heardAt = performance.now(); // silence while we did not listen says nothing
     this.#socket.resume();
   }
@@ -245,6 +263,7 @@ export class Channel implements ExecChannel {
     if (this.#over) return;
     this.#over = true;
     clearInterval(this.#heartbeat);
+    clearTimeout(this.#patience);
     this.#signal.removeEventListener("abort", this.#abort);
     this.#failure ??= noAnswer("exec connection lost");
     if (this.#status !== undefined) this.#settle(outcomeOf(this.#status.value));

@@ -1,16 +1,10 @@
 import type { ExecChannel, Output } from "../kube/channel.ts";
 import type { Kube } from "../kube/client.ts";
 import { KubeError } from "../kube/error.ts";
-import { sleep } from "../time.ts";
+import { Hold, type Target } from "./beside.ts";
 import type { Command, Wrapped } from "./command.ts";
+import { type End, Heard } from "./heard.ts";
 import { Marks, type Word } from "./marks.ts";
-
-export interface Target {
-  readonly pod: string;
-  readonly container: string;
-  /** Tells this container from every other one, of all times. */
-  readonly place: string;
-}
 
 /** Stdin kept for a second try in a container not yet known to have a shell; one that is sent more gets no second try. */
 const REPLAY_BYTES = 65_536;
@@ -18,8 +12,6 @@ const REPLAY_BYTES = 65_536;
 const PLACES_LIMIT = 10_000;
 /** Above it a signal may have ended the wrapper, which then could not say a word. */
 const LAST_OWN_CODE = 128;
-/** The command has ended, but the cluster does not say so: something else holds its output, or it left its input unread. */
-const STATUS_GRACE_MS = 500;
 
 /**
  * Which containers have something, learnt from how executions went. Not which images: a mount can hide a shell and a
@@ -220,6 +212,9 @@ export class Connection implements Disposable {
   async *#follow(attempt: Attempt): AsyncGenerator<Output, End> {
     const channel = await attempt.channel;
     const heard = new Heard(this.#abort.signal);
+    using hold = new Hold(this.#kube, this.#target, this.#executionId);
+    // A terminal has no wrapper left that could wait.
+    if (attempt.way !== "plain" && !this.#tty) void channel.slow.then(() => hold.take());
     const streams = { stdout: new Marks(this.#executionId), stderr: new Marks(this.#executionId) };
     const outputs = channel.output()[Symbol.asyncIterator]();
     for (;;) {
@@ -236,6 +231,7 @@ export class Connection implements Disposable {
         if ("data" in piece) yield { stream, data: piece.data };
         else {
           heard.word(piece.word);
+          if (heard.isWhole) hold.release();
           this.#answer(piece.word, attempt, channel);
         }
     }
@@ -259,61 +255,6 @@ export class Connection implements Disposable {
     if (way === "plain") return;
     this.#images.shell.learn(this.#target.place, true);
     this.#sent = undefined;
-  }
-}
-
-/** How a try ended. */
-type End = { readonly code: number } | "not-run" | "no-stty";
-
-/** What a wrapper has said of the end. */
-class Heard {
-  readonly #signal: AbortSignal;
-  #exits = 0;
-  #code: number | undefined;
-  #notRun = false;
-  #noStty = false;
-  #grace: Promise<undefined> | undefined;
-  #overdue = false;
-
-  constructor(signal: AbortSignal) {
-    this.#signal = signal;
-  }
-
-  word(word: Word): void {
-    if (word === "not-run") this.#notRun = true;
-    else if (word === "no-stty") this.#noStty = true;
-    else if (typeof word === "object" && "exit" in word && ++this.#exits === 2) {
-      // Both streams have told everything that the command itself wrote.
-      this.#code = word.exit;
-      this.#grace = sleep(STATUS_GRACE_MS, this.#signal).then(
-        () => {
-          this.#overdue = true;
-          return undefined;
-        },
-        () => undefined,
-      );
-    }
-  }
-
-  /** Whether everything that the command wrote has come, or nothing was run. */
-  get isWhole(): boolean {
-    return this.#exits === 2 || this.#notRun;
-  }
-
-  /**
-   * How the try ended, by the cluster's code where the wrapper has told none. The wrapper's own is believed first: a cluster
-   * was seen to tell success of a command that ended with 4 and left its input unread (Kubernetes 1.34 with containerd).
-   */
-  end(code?: number): End {
-    const known = this.#code ?? code;
-    return this.#noStty ? "no-stty" : this.#notRun || known === undefined ? "not-run" : { code: known };
-  }
-
-  /** `step`, or undefined when the command has ended and the cluster is not waited for any longer. */
-  async orOverdue<T>(step: Promise<T>): Promise<T | undefined> {
-    if (this.#grace === undefined) return await step;
-    step.catch(() => undefined);
-    return this.#overdue ? undefined : await Promise.race([step, this.#grace]);
   }
 }
 

@@ -11,8 +11,9 @@ import type { Pod } from "../kube/types.ts";
 import { workloadIdOf } from "../pod/names.ts";
 import { trim } from "../pod/validate.ts";
 import { sleep } from "../time.ts";
+import { runBeside, type Target } from "./beside.ts";
 import { Command, InvalidCommand } from "./command.ts";
-import { Connection, type Target } from "./connection.ts";
+import { Connection } from "./connection.ts";
 import { Cut, type Execution } from "./execution.ts";
 import { hangUpCommand, killCommand } from "./kill.ts";
 import { annotate } from "./observe.ts";
@@ -182,7 +183,7 @@ class Session {
       const started = await Promise.race([connection.started(), sleep(KILL_MS, signal)]);
       connection.close();
       if (started !== true || !connection.isWrapped) return false;
-      return (await this.#besides(killCommand(execution.id), signal)) === 0;
+      return (await runBeside(this.#parts.kube, this.#target, killCommand(execution.id), signal)) === 0;
     } catch (error) {
       this.#parts.log.warn({ execution_id: execution.id, pod: this.#target.pod, error }, "kill could not be proven");
       return false;
@@ -197,18 +198,10 @@ class Session {
    */
   async #hangUp(execution: Execution): Promise<void> {
     try {
-      await this.#besides(hangUpCommand(execution.id), AbortSignal.timeout(KILL_MS));
+      await runBeside(this.#parts.kube, this.#target, hangUpCommand(execution.id), AbortSignal.timeout(KILL_MS));
     } catch (error) {
       this.#parts.log.debug({ execution_id: execution.id, pod: this.#target.pod, error }, "terminal not hung up");
     }
-  }
-
-  /** Runs a command of our own in the same container; the exit code. */
-  async #besides(command: string[], signal: AbortSignal): Promise<number> {
-    const { pod, container } = this.#target;
-    using channel = await this.#parts.kube.exec(pod, { container, command, stderr: true, signal });
-    for await (const _ of channel.output()); // it prints nothing that matters
-    return await channel.exitCode;
   }
 
   /** Ends the execution when its Pod or container has gone and the cluster does not say so on the connection. */

@@ -1,4 +1,4 @@
-import { MARK } from "./wrapper.ts";
+import { HOLD, MARK, RELEASE } from "./wrapper.ts";
 
 /** Between two looks; not every `sleep` takes a fraction. */
 const PAUSE = "sleep 0.05 2>/dev/null || sleep 1";
@@ -89,6 +89,28 @@ while [ $tries -lt 20 ]; do
   tries=$((tries + 1))
 done
 exit 1`;
+
+/** Sends the signal $2 to the wrapper of the execution $1, which alone has the mark among its arguments. */
+const SIGNAL_SCRIPT = `${HOLDS}
+for p in /proc/[0-9]*; do
+  holds "$p/cmdline" "${MARK}=$1" && kill -s "$2" "\${p#/proc/}" 2>/dev/null
+done
+exit 0`;
+
+/** The argument vector that keeps a wrapper from ending until it is released. */
+export const holdCommand = (executionId: string): string[] => signalCommand(executionId, HOLD);
+
+/** The argument vector that undoes holdCommand. */
+export const releaseCommand = (executionId: string): string[] => signalCommand(executionId, RELEASE);
+
+const signalCommand = (executionId: string, signal: string) => [
+  "/bin/sh",
+  "-c",
+  SIGNAL_SCRIPT,
+  "sh",
+  executionId,
+  signal,
+];
 
 /** The argument vector that hangs up the terminal of an execution (ruling 4). */
 export const hangUpCommand = (executionId: string): string[] => ["/bin/sh", "-c", HANG_UP_SCRIPT, "sh", executionId];

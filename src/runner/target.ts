@@ -2,7 +2,7 @@ import { ConnectError } from "@connectrpc/connect";
 import { KubeError } from "../kube/error.ts";
 import type { Pod } from "../kube/types.ts";
 import { podName } from "../pod/names.ts";
-import type { Target } from "./connection.ts";
+import type { Target } from "./beside.ts";
 import { findPod, nameOf, uidOf } from "./find.ts";
 import type { ExecEvent } from "./output.ts";
 import type { Parts } from "./parts.ts";

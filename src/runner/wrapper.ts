@@ -55,24 +55,38 @@ esac
 if [ -z "$K8S_RUNNER_FOUND" ]; then ${say("not-run")}${toRunner}; exit 127; fi`;
 
 /** Tells on both streams, and so behind all output, that it is over. */
-const sayExit = (stderr: string) =>
-  `${say("exit:$K8S_RUNNER_CODE")}; ${say("exit:$K8S_RUNNER_CODE")} ${stderr}; exit $K8S_RUNNER_CODE`;
+const sayExit = (stderr: string) => `${say("exit:$K8S_RUNNER_CODE")}; ${say("exit:$K8S_RUNNER_CODE")} ${stderr}`;
+
+/** Seconds for which a wrapper that was held back stays at most, in case nobody releases it. */
+const HELD_LIMIT_S = 900;
+
+/** The signals by which a wrapper is held back at its end, and released; they do nothing to a program that does not expect them. */
+export const HOLD = "URG";
+export const RELEASE = "CONT";
 
 /**
  * Without a terminal the shell stays beside the command and says, on both streams and so behind everything that the
  * command wrote, how it ended: the cluster itself tells it only when the last process that holds a stream has let go.
  * Signals that reach the whole group are the command's; what a shell would print about them is nobody's to see.
+ * Held back, it stays until the runner has taken all output: the cluster may lose what is on its way when a command ends.
  */
-export const PIPE_SCRIPT = `${prepare(TAKE_LINE, " >&2", sayExit(">&2"))}
+export const PIPE_SCRIPT = `${prepare(TAKE_LINE, " >&2", `${sayExit(">&2")}; exit $K8S_RUNNER_CODE`)}
 exec 3>&2 2>/dev/null
 trap : HUP INT QUIT USR1 USR2 PIPE ALRM TERM
+K8S_RUNNER_HELD=
+trap K8S_RUNNER_HELD=0 ${HOLD}
+trap K8S_RUNNER_HELD= ${RELEASE}
 (
 exec 2>&3 3>&-
 trap '${say("not-run")} >&2' EXIT
 exec "$@"
 )
 K8S_RUNNER_CODE=$?
-${sayExit(">&3")}`;
+${sayExit(">&3")}
+while [ \${K8S_RUNNER_HELD:-${HELD_LIMIT_S}} -lt ${HELD_LIMIT_S} ] && sleep 1; do
+K8S_RUNNER_HELD=\${K8S_RUNNER_HELD:+$((K8S_RUNNER_HELD + 1))}
+done
+exit $K8S_RUNNER_CODE`;
 
 /** With a terminal the command takes the shell's place: it is to lead the terminal's session. */
 export const TERMINAL_SCRIPT = `${prepare(TAKE_LINE_RAW, "", "exit $K8S_RUNNER_CODE")}

@@ -1,7 +1,9 @@
 import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import { ExecSession, type ExecStart, exec, summary } from "../support/exec.ts";
 import { Gate } from "../support/gate.ts";
 import { freshId, idling, type RunnerClient, sharedRunner, startRunner } from "../support/runner.ts";
+import { until } from "../support/wait.ts";
 
 // What the wrapper is for (docs/exec.md): secrets that stay out of URLs, and ends that nothing holds back.
 const runner = sharedRunner();
@@ -10,6 +12,9 @@ const workload = async () => {
   shared ??= runner().run();
   return await shared;
 };
+
+/** More than all buffers between a container and a caller that does not read. */
+const SIZE = 100_000_000;
 
 /** Runs through a gate, and tells which of `secrets` a URL held. */
 async function leaked(secrets: readonly string[], run: (client: RunnerClient) => Promise<void>): Promise<string[]> {
@@ -88,6 +93,27 @@ test("what still holds the output does not hold back the end of the command", as
   expect(summary(await exec(runner().client, { targetId: target, commandShell: `touch ${flag}` })).exitCode).toBe(0);
 });
 
+test("a command whose output is taken slowly is held in place, and released when all of it has come", async () => {
+  const { target } = await workload();
+  await using gate = await Gate.over(runner().backend.access);
+  await using behind = await startRunner({ backend: runner().backend, access: () => gate.access });
+  const asked = (signal: string) => gate.requests.some((url) => url.includes(`command=${signal}`)) || undefined;
+  await using session = new ExecSession(behind.client, {
+    targetId: target,
+    commandShell: `head -c ${SIZE} /dev/zero; exit 3`,
+  });
+  await session.started();
+  await until("the wrapper is held", () => asked("URG"));
+  expect(asked("CONT")).toBeUndefined();
+  const result = await session.result();
+  expect({ ...summary(result), stdout: result.stdout.length }).toMatchObject({
+    reason: "COMPLETED",
+    exitCode: 3,
+    stdout: SIZE,
+  });
+  await until("the wrapper is released", () => asked("CONT"));
+});
+
 test("ten mebibytes of input that nobody reads do not hold back the end of the command", async () => {
   const { target } = await workload();
   const result = await exec(
@@ -106,3 +132,33 @@ test("a value that no program can be given is RUNNER_ERROR, and nothing runs", a
   expect(summary(result)).toMatchObject({ reason: "RUNNER_ERROR", exitCode: -1 });
   expect(summary(await exec(runner().client, { targetId: target, commandArgv: ["ls", flag] })).exitCode).not.toBe(0);
 });
+
+test("the connection of a client that was killed is given back", async () => {
+  const { target } = await workload();
+  await using gate = await Gate.over(runner().backend.access);
+  await using behind = await startRunner({ backend: runner().backend, access: () => gate.access });
+  const client = Bun.spawn([process.execPath, "tests/support/exec-client.ts", behind.baseUrl, target], {
+    stdout: "pipe",
+  });
+  const said = client.stdout.getReader();
+  expect(Buffer.from((await said.read()).value ?? []).toString()).toBe("up\n");
+  expect(gate.upgrades.size).toBe(1);
+  client.kill("SIGKILL");
+  await until("the exec connection is closed", () => gate.upgrades.size === 0 || undefined, 5_000);
+});
+
+test.skipIf(process.env.E2E_AUDIT_LOG === undefined)(
+  "the audit log of the cluster holds no env and no shell text",
+  async () => {
+    const { target } = await workload();
+    const [seen, value, text] = [`seen-${freshId()}`, `canary-${freshId()}`, `canary-${freshId()}`];
+    const options = { env: [{ name: "CANARY", value }] };
+    await exec(runner().client, { targetId: target, commandShell: `echo $CANARY ${text}`, options });
+    await exec(runner().client, { targetId: target, commandArgv: ["echo", seen], options });
+    const log = await until("the last exec is in the log", () => {
+      const all = readFileSync(process.env.E2E_AUDIT_LOG ?? "", "utf8");
+      return all.includes(seen) ? all : undefined;
+    });
+    expect([value, text].filter((secret) => log.includes(secret))).toEqual([]);
+  },
+);

@@ -1,12 +1,9 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { Code, ConnectError, createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
-import { RunnerService, VolumeKind } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
-import type { Fault, Gate, GateRequest } from "../support/gate.ts";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { VolumeKind } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
+import type { Fault, GateRequest } from "../support/gate.ts";
 import { gatedRunner } from "../support/gated.ts";
+import { runnerProcess } from "../support/process.ts";
 import { freshId, idling, type RunnerClient, type StartRequest } from "../support/runner.ts";
 import { sweeping } from "../support/sweeping.ts";
 import { until } from "../support/wait.ts";
@@ -159,36 +156,3 @@ test("a runner that is killed at any call leaves nothing that the sweep of the n
     await runner().client.removeWorkload({ workloadId, force: true, removeVolumes: true });
   }
 });
-
-/** The runner as a process of its own behind the gate. */
-async function runnerProcess({ url }: Gate, namespace: string) {
-  const kubeconfig = join(mkdtempSync(join(tmpdir(), "start-faults-")), "config");
-  const cluster = { server: url, "insecure-skip-tls-verify": true };
-  const config = {
-    apiVersion: "v1",
-    kind: "Config",
-    "current-context": "c",
-    contexts: [{ name: "c", context: { cluster: "c", user: "u" } }],
-    clusters: [{ name: "c", cluster }],
-    users: [{ name: "u", user: {} }],
-  };
-  writeFileSync(kubeconfig, JSON.stringify(config));
-  const env = { KUBECONFIG: kubeconfig, KUBE_NAMESPACE: namespace, GRPC_ADDR: "127.0.0.1:0", PVC_STORAGE_SIZE: "1Mi" };
-  const child = Bun.spawn([process.execPath, "src/main.ts"], { env, stdout: "ignore", stderr: "pipe" });
-  let log = "";
-  let address: string | undefined;
-  for await (const data of child.stderr) {
-    log += Buffer.from(data).toString();
-    address = /"addr":"([^"]+)"/.exec(log)?.[1];
-    if (address !== undefined) break;
-  }
-  if (address === undefined) throw new Error(`the runner did not start: ${log}`);
-  return {
-    client: createClient(RunnerService, createGrpcTransport({ baseUrl: `http://${address}` })),
-    kill: () => child.kill("SIGKILL"),
-    async [Symbol.asyncDispose]() {
-      child.kill("SIGKILL");
-      await child.exited;
-    },
-  };
-}

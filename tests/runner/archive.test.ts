@@ -13,6 +13,7 @@ function channelOf(status: number, outputs: readonly Output[] = []): ExecChannel
       yield* outputs;
     },
     exitCode: Promise.resolve(status),
+    slow: new Promise(() => undefined),
     write: async () => undefined,
     end: () => undefined,
     resize: () => undefined,

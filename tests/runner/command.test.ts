@@ -1,16 +1,26 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { randomUUID } from "node:crypto";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { ExecStartRequestSchema } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import { Command } from "../../src/runner/command.ts";
-import { killCommand } from "../../src/runner/kill.ts";
+import { holdCommand, killCommand, releaseCommand } from "../../src/runner/kill.ts";
 import { Marks, type Word } from "../../src/runner/marks.ts";
 import { ARCHIVE_SCRIPT } from "../../src/runner/wrapper.ts";
 import { tar } from "../support/tar.ts";
+import { until } from "../support/wait.ts";
 
 // The wrapper scripts run here under this machine's own /bin/sh; the end-to-end files run them in containers.
 let directory = "";
@@ -262,5 +272,29 @@ test.if(process.platform === "linux")(
   "kill of an execution that has ended finds nothing, which is proof enough",
   async () => {
     expect(await Bun.spawn(killCommand(randomUUID())).exited).toBe(0);
+  },
+);
+
+test.each(shells.map((shell) => [shell.join(" "), shell] as const))(
+  "under %s a wrapper that is held back stays after its last word until it is released",
+  async (_, shell) => {
+    const id = randomUUID();
+    const end = join(directory, `end-${id}`);
+    const { argv } = start({ commandArgv: ["sh", "-c", `while [ ! -e ${end} ]; do sleep 0.05; done; exit 3`] }).wrapped(
+      id,
+    );
+    const child = Bun.spawn([...shell, ...argv.slice(1)], { stdin: "pipe", stdout: "pipe", stderr: "ignore" });
+    const children = () => readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").trim().split(" ");
+    await until("the command runs", () => children()[0] || undefined);
+    expect(await Bun.spawn(holdCommand(id)).exited).toBe(0);
+    writeFileSync(end, "");
+    await until("it waits, and nothing else", () => {
+      const [only = "", ...rest] = children();
+      if (only === "" || rest.length > 0 || child.exitCode !== null) return undefined;
+      return readFileSync(`/proc/${only}/cmdline`, "utf8") === "sleep\x001\0" || undefined;
+    });
+    expect(await Bun.spawn(releaseCommand(id)).exited).toBe(0);
+    expect(await child.exited).toBe(3);
+    expect(await child.stdout.text()).toContain("exit:3");
   },
 );

@@ -23,6 +23,7 @@ async function ended(outputs: readonly Output[], code: number | undefined): Prom
       if (code === undefined) await never;
     },
     exitCode: code === undefined ? never : Promise.resolve(code),
+    slow: new Promise(() => undefined),
     write: async () => undefined,
     end: () => undefined,
     resize: () => undefined,

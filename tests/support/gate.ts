@@ -24,13 +24,15 @@ export interface GateRequest {
 
 /**
  * A stand-in in front of the API server that counts requests, refuses those it is told to, with a Status object as the API
- * server would send, and spoils others. Speaks plain HTTP to the runner; no WebSocket, so no exec.
+ * server would send, and spoils others. Speaks plain HTTP to the runner; WebSockets pass as they are.
  */
 export class Gate implements AsyncDisposable {
   readonly #over: Access;
   readonly #server: Server;
   /** `METHOD path?query` of every request, in order of arrival. */
   readonly requests: string[] = [];
+  /** The exec connections that are open now. */
+  readonly upgrades = new Set<Duplex>();
   /** What is refused now; change it at will. */
   refusals: Refusal[] = [];
   /** Asked for every request; the request waits for the answer. */
@@ -69,6 +71,8 @@ export class Gate implements AsyncDisposable {
       socket.on("close", () => other.destroy());
     }
     const lines = Object.entries({ ...request.headers, ...headers, host: server.host }).map((pair) => pair.join(": "));
+    this.upgrades.add(near);
+    near.on("close", () => this.upgrades.delete(near));
     far.write(`${method} ${url} HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\n`);
     far.write(head);
     near.pipe(far).pipe(near);

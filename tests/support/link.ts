@@ -1,6 +1,9 @@
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import type { Access } from "../../src/kube/access.ts";
 
+/** What a cut looks like: reset by the peer, closed by the peer, or nothing any more. */
+export type CutKind = "reset" | "fin" | "silence";
+
 /**
  * A wire between the runner and the API server that can be cut: bytes pass as they are (TLS included), so everything
  * works over it, exec's WebSocket too.
@@ -9,6 +12,9 @@ export class Link implements AsyncDisposable {
   readonly #server;
   readonly #sockets = new Set<Socket>();
   #down = false;
+  #kind: CutKind = "reset";
+  /** When the last cut was made by itself (cutAfter), by performance.now(). */
+  cutAt: number | undefined;
   /** How much may still come from either side before everything is cut. */
   readonly #allowance = { server: Number.POSITIVE_INFINITY, runner: Number.POSITIVE_INFINITY };
 
@@ -23,7 +29,9 @@ export class Link implements AsyncDisposable {
       ] as const)
         socket.on("data", (data) => {
           this.#allowance[side] -= data.length;
-          if (this.#allowance[side] < 0) this.cut();
+          if (this.#allowance[side] >= 0) return;
+          this.cutAt = performance.now();
+          this.cut(this.#kind);
         });
       for (const [socket, other] of [
         [near, far],
@@ -56,14 +64,19 @@ export class Link implements AsyncDisposable {
   }
 
   /** Cuts as soon as this side has sent so much more. */
-  cutAfter(bytes: number, side: "server" | "runner" = "server"): void {
+  cutAfter(bytes: number, side: "server" | "runner" = "server", kind: CutKind = "reset"): void {
+    this.#kind = kind;
+    this.cutAt = undefined;
     this.#allowance[side] = bytes;
   }
 
-  /** Resets every connection there is; new ones may be made. */
-  cut(): void {
+  /** Cuts every connection there is; new ones may be made. */
+  cut(kind: CutKind = "reset"): void {
     this.#allowance.server = this.#allowance.runner = Number.POSITIVE_INFINITY;
-    for (const socket of this.#sockets) socket.resetAndDestroy();
+    for (const socket of this.#sockets)
+      if (kind === "silence") socket.unpipe().pause().removeAllListeners("data");
+      else if (kind === "fin") socket.unpipe().end();
+      else socket.resetAndDestroy();
   }
 
   /** Resets every connection, and refuses new ones until up(). */

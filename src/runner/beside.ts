@@ -1,0 +1,61 @@
+import type { Kube } from "../kube/client.ts";
+import { holdCommand, releaseCommand } from "./kill.ts";
+
+export interface Target {
+  readonly pod: string;
+  readonly container: string;
+  /** Tells this container from every other one, of all times. */
+  readonly place: string;
+}
+
+/** For a signal to a wrapper. */
+const SIGNAL_MS = 5_000;
+
+/** Runs a command of our own in a container, beside what runs there; the exit code. Throws KubeError. */
+export async function runBeside(
+  kube: Pick<Kube, "exec">,
+  { pod, container }: Target,
+  command: string[],
+  signal: AbortSignal,
+): Promise<number> {
+  using channel = await kube.exec(pod, { container, command, stderr: true, signal });
+  for await (const _ of channel.output()); // it prints nothing that matters
+  return await channel.exitCode;
+}
+
+/**
+ * Keeps the wrapper of an execution in place after its command has ended, until all output has come. API servers were seen
+ * to lose the last MiB of a long output that is taken slowly when its command ended (Kubernetes 1.34).
+ */
+export class Hold implements Disposable {
+  readonly #kube: Pick<Kube, "exec">;
+  readonly #target: Target;
+  readonly #executionId: string;
+  #taken: Promise<void> | undefined;
+  #released = false;
+
+  constructor(kube: Pick<Kube, "exec">, target: Target, executionId: string) {
+    this.#kube = kube;
+    this.#target = target;
+    this.#executionId = executionId;
+  }
+
+  take(): void {
+    if (!this.#released) this.#taken ??= this.#run(holdCommand(this.#executionId));
+  }
+
+  release(): void {
+    if (this.#released) return;
+    this.#released = true;
+    void this.#taken?.then(() => this.#run(releaseCommand(this.#executionId)));
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
+  }
+
+  /** A failure changes nothing that is told: output that is lost is seen, and a wrapper ends by itself some time. */
+  async #run(command: string[]): Promise<void> {
+    await runBeside(this.#kube, this.#target, command, AbortSignal.timeout(SIGNAL_MS)).catch(() => undefined);
+  }
+}
