@@ -27,17 +27,19 @@ export async function runBeside(
  * Keeps the wrapper of an execution in place after its command has ended, until all output has come. API servers were seen
  * to lose the last MiB of a long output that is taken slowly when its command ended (Kubernetes 1.34).
  */
-export class Hold implements Disposable {
+export class Hold {
   readonly #kube: Pick<Kube, "exec">;
   readonly #target: Target;
   readonly #executionId: string;
   #taken: Promise<void> | undefined;
   #released = false;
 
-  constructor(kube: Pick<Kube, "exec">, target: Target, executionId: string) {
+  /** Released at the latest when `signal` aborts: whoever follows the output may be left suspended for ever. */
+  constructor(kube: Pick<Kube, "exec">, target: Target, executionId: string, signal: AbortSignal) {
     this.#kube = kube;
     this.#target = target;
     this.#executionId = executionId;
+    signal.addEventListener("abort", () => this.release(), { once: true });
   }
 
   take(): void {
@@ -48,10 +50,6 @@ export class Hold implements Disposable {
     if (this.#released) return;
     this.#released = true;
     void this.#taken?.then(() => this.#run(releaseCommand(this.#executionId)));
-  }
-
-  [Symbol.dispose](): void {
-    this.release();
   }
 
   /** A failure changes nothing that is told: output that is lost is seen, and a wrapper ends by itself some time. */

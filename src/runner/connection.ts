@@ -212,7 +212,7 @@ export class Connection implements Disposable {
   async *#follow(attempt: Attempt): AsyncGenerator<Output, End> {
     const channel = await attempt.channel;
     const heard = new Heard(this.#abort.signal);
-    using hold = new Hold(this.#kube, this.#target, this.#executionId);
+    const hold = new Hold(this.#kube, this.#target, this.#executionId, this.#abort.signal);
     // A terminal has no wrapper left that could wait.
     if (attempt.way !== "plain" && !this.#tty) void channel.slow.then(() => hold.take());
     const streams = { stdout: new Marks(this.#executionId), stderr: new Marks(this.#executionId) };

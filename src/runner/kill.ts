@@ -97,23 +97,16 @@ for p in /proc/[0-9]*; do
 done
 exit 0`;
 
+const shell = (script: string, ...args: string[]): string[] => ["/bin/sh", "-c", script, "sh", ...args];
+
 /** The argument vector that keeps a wrapper from ending until it is released. */
-export const holdCommand = (executionId: string): string[] => signalCommand(executionId, HOLD);
+export const holdCommand = (executionId: string): string[] => shell(SIGNAL_SCRIPT, executionId, HOLD);
 
 /** The argument vector that undoes holdCommand. */
-export const releaseCommand = (executionId: string): string[] => signalCommand(executionId, RELEASE);
-
-const signalCommand = (executionId: string, signal: string) => [
-  "/bin/sh",
-  "-c",
-  SIGNAL_SCRIPT,
-  "sh",
-  executionId,
-  signal,
-];
+export const releaseCommand = (executionId: string): string[] => shell(SIGNAL_SCRIPT, executionId, RELEASE);
 
 /** The argument vector that hangs up the terminal of an execution (ruling 4). */
-export const hangUpCommand = (executionId: string): string[] => ["/bin/sh", "-c", HANG_UP_SCRIPT, "sh", executionId];
+export const hangUpCommand = (executionId: string): string[] => shell(HANG_UP_SCRIPT, executionId);
 
 /** The argument vector that ends every process of an execution in the container (ruling 4). */
-export const killCommand = (executionId: string): string[] => ["/bin/sh", "-c", KILL_SCRIPT, "sh", executionId];
+export const killCommand = (executionId: string): string[] => shell(KILL_SCRIPT, executionId);

@@ -30,8 +30,9 @@ ${TAKE_LINE}`;
 
 /**
  * $1 the mark, $2 the directory, $3 the command's own PATH (empty: the container's), $4 a colon and the program to look
- * for, or nothing when a line is to be read that sets all this; then the command. It says `not-run`, before anything has run, when the program is not there: a shell's own 127 could as well
- * be the command's (ruling 20). The PATH is searched by hand since `command -v` also finds built-ins.
+ * for, or nothing when a line is to be read that sets all this; then the command. It says `not-run`, before anything has
+ * run, when the program is not there: a shell's own 127 could as well be the command's (ruling 20). The PATH is searched by
+ * hand since `command -v` also finds built-ins.
  */
 const prepare = (takeLine: string, toRunner: string, leave: string) => `export "$1:$$:"
 K8S_RUNNER_ID=\${1#*=} K8S_RUNNER_DIR=$2 K8S_RUNNER_PATH=$3 K8S_RUNNER_PROGRAM=$4 K8S_RUNNER_N='

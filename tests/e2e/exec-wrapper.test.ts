@@ -16,6 +16,10 @@ const workload = async () => {
 /** More than all buffers between a container and a caller that does not read. */
 const SIZE = 100_000_000;
 
+/** Whether a wrapper was sent this signal. */
+const asked = ({ requests }: Gate, signal: string) =>
+  requests.some((url) => url.includes(`command=${signal}`)) || undefined;
+
 /** Runs through a gate, and tells which of `secrets` a URL held. */
 async function leaked(secrets: readonly string[], run: (client: RunnerClient) => Promise<void>): Promise<string[]> {
   await using gate = await Gate.over(runner().backend.access);
@@ -93,25 +97,38 @@ test("what still holds the output does not hold back the end of the command", as
   expect(summary(await exec(runner().client, { targetId: target, commandShell: `touch ${flag}` })).exitCode).toBe(0);
 });
 
+test("a caller that leaves while its command is held releases it", async () => {
+  const { target } = await workload();
+  await using gate = await Gate.over(runner().backend.access);
+  await using behind = await startRunner({ backend: runner().backend, access: () => gate.access });
+  await using session = new ExecSession(behind.client, {
+    targetId: target,
+    commandShell: `head -c ${SIZE} /dev/zero`,
+  });
+  await session.started();
+  await until("the wrapper is held", () => asked(gate, "URG"));
+  session.reset();
+  await until("the wrapper is released", () => asked(gate, "CONT"));
+});
+
 test("a command whose output is taken slowly is held in place, and released when all of it has come", async () => {
   const { target } = await workload();
   await using gate = await Gate.over(runner().backend.access);
   await using behind = await startRunner({ backend: runner().backend, access: () => gate.access });
-  const asked = (signal: string) => gate.requests.some((url) => url.includes(`command=${signal}`)) || undefined;
   await using session = new ExecSession(behind.client, {
     targetId: target,
     commandShell: `head -c ${SIZE} /dev/zero; exit 3`,
   });
   await session.started();
-  await until("the wrapper is held", () => asked("URG"));
-  expect(asked("CONT")).toBeUndefined();
+  await until("the wrapper is held", () => asked(gate, "URG"));
+  expect(asked(gate, "CONT")).toBeUndefined();
   const result = await session.result();
   expect({ ...summary(result), stdout: result.stdout.length }).toMatchObject({
     reason: "COMPLETED",
     exitCode: 3,
     stdout: SIZE,
   });
-  await until("the wrapper is released", () => asked("CONT"));
+  await until("the wrapper is released", () => asked(gate, "CONT"));
 });
 
 test("ten mebibytes of input that nobody reads do not hold back the end of the command", async () => {

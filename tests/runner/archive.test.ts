@@ -1,28 +1,14 @@
 import { expect, test } from "bun:test";
-import type { ExecChannel, Output } from "../../src/kube/channel.ts";
+import type { Output } from "../../src/kube/channel.ts";
 import { unpack } from "../../src/runner/archive.ts";
+import { channelOf } from "../support/channel.ts";
 
 // What a cluster can tell of an upload's end, and what of it is believed. Whole uploads are in the end-to-end file.
 const ID = "upload";
 const payload = new Uint8Array(100);
 const word = (text: string): Output => ({ stream: "stdout", data: Buffer.from(`\x1e${ID}:${text}\n`) });
 
-function channelOf(status: number, outputs: readonly Output[] = []): ExecChannel {
-  return {
-    async *output() {
-      yield* outputs;
-    },
-    exitCode: Promise.resolve(status),
-    slow: new Promise(() => undefined),
-    write: async () => undefined,
-    end: () => undefined,
-    resize: () => undefined,
-    close: () => undefined,
-    [Symbol.dispose]: () => undefined,
-  };
-}
-
-const told = (outputs: readonly Output[], status: number) => unpack(channelOf(status, outputs), payload, ID);
+const told = (outputs: readonly Output[], status: number) => unpack(channelOf(outputs, status), payload, ID);
 
 test("an upload is done when all bytes arrived and tar was content, as the script tells it", async () => {
   expect(await told([word("arrived:100"), word("exit:0")], 0)).toBeUndefined();
@@ -36,6 +22,6 @@ test("a cluster's success without the script's word proves nothing", async () =>
 });
 
 test("without a shell the status is all there is", async () => {
-  expect(await unpack(channelOf(0), payload, undefined)).toBeUndefined();
-  expect(await unpack(channelOf(2), payload, undefined)).toBe("command terminated with exit code 2");
+  expect(await unpack(channelOf([], 0), payload, undefined)).toBeUndefined();
+  expect(await unpack(channelOf([], 2), payload, undefined)).toBe("command terminated with exit code 2");
 });

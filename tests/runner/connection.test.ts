@@ -1,9 +1,10 @@
 import { expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
 import { ExecStartRequestSchema } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
-import type { ExecChannel, Output } from "../../src/kube/channel.ts";
+import type { Output } from "../../src/kube/channel.ts";
 import { Command } from "../../src/runner/command.ts";
 import { Connection, Images } from "../../src/runner/connection.ts";
+import { channelOf } from "../support/channel.ts";
 
 // What a cluster can tell of an end, and what of it is believed. Whole executions are in the end-to-end files.
 const ID = "execution";
@@ -16,23 +17,9 @@ const text = (data: string): Output => ({ stream: "stdout", data: Buffer.from(da
 
 /** Runs a command whose channel says this; `code` undefined: the status never comes. */
 async function ended(outputs: readonly Output[], code: number | undefined): Promise<{ stdout: string; end: unknown }> {
-  const never = new Promise<never>(() => undefined);
-  const channel: ExecChannel = {
-    async *output() {
-      yield* outputs;
-      if (code === undefined) await never;
-    },
-    exitCode: code === undefined ? never : Promise.resolve(code),
-    slow: new Promise(() => undefined),
-    write: async () => undefined,
-    end: () => undefined,
-    resize: () => undefined,
-    close: () => undefined,
-    [Symbol.dispose]: () => undefined,
-  };
   const command = new Command(create(ExecStartRequestSchema, { commandArgv: ["true"] }));
   const how = { command, executionId: ID, tty: false };
-  using connection = new Connection({ exec: async () => channel }, target, how, new Images());
+  using connection = new Connection({ exec: async () => channelOf(outputs, code) }, target, how, new Images());
   const run = connection.run();
   const read: Uint8Array[] = [];
   for (;;) {

@@ -1,4 +1,4 @@
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createClient } from "@connectrpc/connect";
@@ -8,7 +8,8 @@ import type { Gate } from "./gate.ts";
 
 /** The runner as a process of its own behind the gate: one that can be killed, and whose memory is its own. */
 export async function runnerProcess({ url }: Gate, namespace: string) {
-  const kubeconfig = join(mkdtempSync(join(tmpdir(), "runner-process-")), "config");
+  const directory = mkdtempSync(join(tmpdir(), "runner-process-"));
+  const kubeconfig = join(directory, "config");
   const cluster = { server: url, "insecure-skip-tls-verify": true };
   const config = {
     apiVersion: "v1",
@@ -37,6 +38,7 @@ export async function runnerProcess({ url }: Gate, namespace: string) {
     async [Symbol.asyncDispose]() {
       child.kill("SIGKILL");
       await child.exited;
+      rmSync(directory, { recursive: true });
     },
   };
 }
