@@ -213,8 +213,7 @@ export class Connection implements Disposable {
     const channel = await attempt.channel;
     const heard = new Heard(this.#abort.signal);
     const hold = new Hold(this.#kube, this.#target, this.#executionId, this.#abort.signal);
-    // A terminal has no wrapper left that could wait.
-    if (attempt.way !== "plain" && !this.#tty) void channel.slow.then(() => hold.take());
+    if (attempt.way !== "plain") void channel.slow.then(() => hold.take());
     const streams = { stdout: new Marks(this.#executionId), stderr: new Marks(this.#executionId) };
     const outputs = channel.output()[Symbol.asyncIterator]();
     for (;;) {
@@ -240,7 +239,7 @@ export class Connection implements Disposable {
     const code = await channel.exitCode;
     this.#shellSeen(attempt);
     // API servers drop the rest of the output when it is taken slowly and the command has ended, and still tell its status.
-    if (attempt.way === "wrapped" && !this.#tty && !heard.isWhole && code <= LAST_OWN_CODE)
+    if (attempt.way !== "plain" && !heard.isWhole && code <= LAST_OWN_CODE)
       throw new KubeError(0, "", "the cluster told the exit status, but not all output");
     return heard.end(code);
   }

@@ -39,7 +39,7 @@ export class Heard {
 
   /** Whether everything that the command wrote has come, or nothing was run. */
   get isWhole(): boolean {
-    return this.#exits === 2 || this.#notRun;
+    return this.#exits === 2 || this.#notRun || this.#noStty;
   }
 
   /**

@@ -66,22 +66,33 @@ done
 exit 1`;
 
 /**
- * What the kernel does when a terminal goes: SIGHUP, then SIGCONT, to the leader of its session and to the programs in its
- * foreground. Other sessions under the same mark (a tmux server, its shells) are none of it. Looks for a second, and ends
- * with status 1 when the first process of the execution $1 is not there or has no terminal.
+ * What the kernel does when a terminal goes: SIGHUP, then SIGCONT, to the leader of its session, which is the wrapper of the
+ * execution $1, and to the programs in its foreground; and to the command, as if it were the leader. Other sessions under
+ * the same mark (a tmux server, its shells) are none of it. Looks for a second, and ends with status 1 when there is no
+ * such leader.
  */
-const HANG_UP_SCRIPT = `${HOLDS}
+const HANG_UP_SCRIPT = `mark=${MARK}=$1
+${HOLDS}
+stat() {
+  { read -r s < "$1/stat"; } 2>/dev/null && s=\${s##*) }
+}
 tries=0
 while [ $tries -lt 20 ]; do
   for p in /proc/[0-9]*; do
-    pid=\${p#/proc/}
-    holds "$p/environ" "${MARK}=$1:$pid:" || continue
-    { read -r s < "$p/stat"; } 2>/dev/null || exit 1
-    s=\${s##*) }; set -- $s
-    [ "$4" = "$pid" ] && [ "$5" != 0 ] || exit 1
+    leader=\${p#/proc/}
+    holds "$p/cmdline" "$mark" && stat "$p" || continue
+    set -- $s
+    [ "$4" = "$leader" ] && [ "$5" != 0 ] || continue
+    groups=$leader
+    [ "$6" -gt 0 ] && [ "$6" != "$leader" ] && groups="$groups $6"
+    for p in /proc/[0-9]*; do
+      stat "$p" || continue
+      set -- $s
+      [ "$2" = "$leader" ] || continue
+      case " $groups " in *" $3 "*) ;; *) groups="$groups $3" ;; esac
+    done
     for signal in HUP CONT; do
-      [ "$6" -gt 0 ] && [ "$6" != "$pid" ] && kill -s $signal -- "-$6" 2>/dev/null
-      kill -s $signal -- "-$pid" 2>/dev/null
+      for group in $groups; do kill -s $signal -- "-$group" 2>/dev/null; done
     done
     exit 0
   done

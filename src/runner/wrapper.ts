@@ -28,13 +28,16 @@ const TAKE_LINE_RAW = `K8S_RUNNER_TTY=$(stty -g 2>/dev/null) && stty raw -echo 2
 ${say("ready")}
 ${TAKE_LINE}`;
 
+/** Tells on both streams, and so behind all output, that it is over. */
+const sayExit = (stderr: string) => `${say("exit:$K8S_RUNNER_CODE")}; ${say("exit:$K8S_RUNNER_CODE")} ${stderr}`;
+
 /**
  * $1 the mark, $2 the directory, $3 the command's own PATH (empty: the container's), $4 a colon and the program to look
  * for, or nothing when a line is to be read that sets all this; then the command. It says `not-run`, before anything has
  * run, when the program is not there: a shell's own 127 could as well be the command's (ruling 20). The PATH is searched by
  * hand since `command -v` also finds built-ins.
  */
-const prepare = (takeLine: string, toRunner: string, leave: string) => `export "$1:$$:"
+const prepare = (takeLine: string) => `export "$1:$$:"
 K8S_RUNNER_ID=\${1#*=} K8S_RUNNER_DIR=$2 K8S_RUNNER_PATH=$3 K8S_RUNNER_PROGRAM=$4 K8S_RUNNER_N='
 '
 shift 4
@@ -42,7 +45,7 @@ if [ -z "$K8S_RUNNER_PROGRAM" ]; then
 ${takeLine}
 fi
 K8S_RUNNER_PROGRAM=\${K8S_RUNNER_PROGRAM#:}
-if [ -n "$K8S_RUNNER_DIR" ]; then cd -- "$K8S_RUNNER_DIR" || { K8S_RUNNER_CODE=$?; ${leave}; }; fi
+if [ -n "$K8S_RUNNER_DIR" ]; then cd -- "$K8S_RUNNER_DIR" || { K8S_RUNNER_CODE=$?; ${sayExit(">&2")}; exit $K8S_RUNNER_CODE; }; fi
 K8S_RUNNER_FOUND=
 case $K8S_RUNNER_PROGRAM in
 */*) [ -x "$K8S_RUNNER_PROGRAM" ] && [ ! -d "$K8S_RUNNER_PROGRAM" ] && K8S_RUNNER_FOUND=1 ;;
@@ -53,10 +56,7 @@ K8S_RUNNER_DIR=\${K8S_RUNNER_DIR:-.}/$K8S_RUNNER_PROGRAM
 [ -x "$K8S_RUNNER_DIR" ] && [ ! -d "$K8S_RUNNER_DIR" ] && K8S_RUNNER_FOUND=1 && break
 done ;;
 esac
-if [ -z "$K8S_RUNNER_FOUND" ]; then ${say("not-run")}${toRunner}; exit 127; fi`;
-
-/** Tells on both streams, and so behind all output, that it is over. */
-const sayExit = (stderr: string) => `${say("exit:$K8S_RUNNER_CODE")}; ${say("exit:$K8S_RUNNER_CODE")} ${stderr}`;
+if [ -z "$K8S_RUNNER_FOUND" ]; then ${say("not-run")} >&2; exit 127; fi`;
 
 /** Seconds for which a wrapper that was held back stays at most, in case nobody releases it. */
 const HELD_LIMIT_S = 900;
@@ -66,12 +66,13 @@ export const HOLD = "URG";
 export const RELEASE = "CONT";
 
 /**
- * Without a terminal the shell stays beside the command and says, on both streams and so behind everything that the
- * command wrote, how it ended: the cluster itself tells it only when the last process that holds a stream has let go.
+ * The shell stays beside the command and says, on both streams and so behind everything that the command wrote, how it
+ * ended: the cluster itself tells it only when the last process that holds a stream has let go.
  * Signals that reach the whole group are the command's; what a shell would print about them is nobody's to see.
  * Held back, it stays until the runner has taken all output: the cluster may lose what is on its way when a command ends.
+ * A command that took the terminal for a group of its own may not have given it back: TTOU must not stop the last word.
  */
-export const PIPE_SCRIPT = `${prepare(TAKE_LINE, " >&2", `${sayExit(">&2")}; exit $K8S_RUNNER_CODE`)}
+const script = (takeLine: string) => `${prepare(takeLine)}
 exec 3>&2 2>/dev/null
 trap : HUP INT QUIT USR1 USR2 PIPE ALRM TERM
 K8S_RUNNER_HELD=
@@ -83,16 +84,17 @@ trap '${say("not-run")} >&2' EXIT
 exec "$@"
 )
 K8S_RUNNER_CODE=$?
+trap '' TTOU
 ${sayExit(">&3")}
 while [ \${K8S_RUNNER_HELD:-${HELD_LIMIT_S}} -lt ${HELD_LIMIT_S} ] && sleep 1; do
 K8S_RUNNER_HELD=\${K8S_RUNNER_HELD:+$((K8S_RUNNER_HELD + 1))}
 done
 exit $K8S_RUNNER_CODE`;
 
-/** With a terminal the command takes the shell's place: it is to lead the terminal's session. */
-export const TERMINAL_SCRIPT = `${prepare(TAKE_LINE_RAW, "", "exit $K8S_RUNNER_CODE")}
-trap '${say("not-run")}' EXIT
-exec "$@"`;
+export const PIPE_SCRIPT = script(TAKE_LINE);
+
+/** With a terminal both streams are that terminal, whose session the shell leads. */
+export const TERMINAL_SCRIPT = script(TAKE_LINE_RAW);
 
 /**
  * Unpacks stdin in the directory $2 and says, for the execution $1, how many bytes have arrived: tar takes an archive that
