@@ -11,8 +11,8 @@ const [STDIN, STDOUT, STDERR, STATUS, RESIZE, CLOSE] = [0, 1, 2, 3, 4, 255];
 
 /** Proxies cut a connection that is silent for a minute or less. */
 const PING_MS = 10_000;
-/** A connection that answered no ping for so long, while we were listening, is lost. */
-const SILENCE_MS = 60_000;
+/** A connection that answered no ping for so long, while we were listening, is lost; the next beat finds it out, within 60 s. */
+const SILENCE_MS = 50_000;
 /** After the status the server closes at once; one that does not is not waited for. */
 const LINGER_MS = 5_000;
 

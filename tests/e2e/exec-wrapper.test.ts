@@ -87,15 +87,19 @@ test("an image without stty gets a terminal all the same, the old way", async ()
     ).toMatchObject({ reason: "COMPLETED", stdout: "up\r\n" });
 });
 
-test("what still holds the output does not hold back the end of the command", async () => {
-  const { target } = await workload();
-  const flag = `/tmp/holds-${freshId()}`;
-  const commandShell = `(echo behind; while [ ! -e ${flag} ]; do sleep 0.05; done) & echo before; exit 3`;
-  const result = summary(await exec(runner().client, { targetId: target, commandShell }));
-  expect(result).toMatchObject({ reason: "COMPLETED", exitCode: 3 });
-  expect(result.stdout).toContain("before\n");
-  expect(summary(await exec(runner().client, { targetId: target, commandShell: `touch ${flag}` })).exitCode).toBe(0);
-});
+test.each([false, true])(
+  "what still holds the output does not hold back the end of the command, with a terminal: %p",
+  async (tty) => {
+    const { target } = await workload();
+    const flag = `/tmp/holds-${freshId()}`;
+    // With a terminal the end of its leader hangs up what is in the foreground, and so the child first ignores that.
+    const commandShell = `trap '' HUP; (echo behind; while [ ! -e ${flag} ]; do sleep 0.05; done) & echo before; exit 3`;
+    const result = summary(await exec(runner().client, { targetId: target, commandShell, options: { tty } }));
+    expect(result).toMatchObject({ reason: "COMPLETED", exitCode: 3 });
+    expect(result.stdout).toContain("before");
+    expect(summary(await exec(runner().client, { targetId: target, commandShell: `touch ${flag}` })).exitCode).toBe(0);
+  },
+);
 
 test("a caller that leaves while its command is held releases it", async () => {
   const { target } = await workload();
@@ -111,25 +115,29 @@ test("a caller that leaves while its command is held releases it", async () => {
   await until("the wrapper is released", () => asked(gate, "CONT"));
 });
 
-test("a command whose output is taken slowly is held in place, and released when all of it has come", async () => {
-  const { target } = await workload();
-  await using gate = await Gate.over(runner().backend.access);
-  await using behind = await startRunner({ backend: runner().backend, access: () => gate.access });
-  await using session = new ExecSession(behind.client, {
-    targetId: target,
-    commandShell: `head -c ${SIZE} /dev/zero; exit 3`,
-  });
-  await session.started();
-  await until("the wrapper is held", () => asked(gate, "URG"));
-  expect(asked(gate, "CONT")).toBeUndefined();
-  const result = await session.result();
-  expect({ ...summary(result), stdout: result.stdout.length }).toMatchObject({
-    reason: "COMPLETED",
-    exitCode: 3,
-    stdout: SIZE,
-  });
-  await until("the wrapper is released", () => asked(gate, "CONT"));
-});
+test.each([false, true])(
+  "a command whose output is taken slowly is held in place, and released when all of it has come, with a terminal: %p",
+  async (tty) => {
+    const { target } = await workload();
+    await using gate = await Gate.over(runner().backend.access);
+    await using behind = await startRunner({ backend: runner().backend, access: () => gate.access });
+    await using session = new ExecSession(behind.client, {
+      targetId: target,
+      commandShell: `${tty ? "stty raw; " : ""}head -c ${SIZE} /dev/zero; exit 3`,
+      options: { tty },
+    });
+    await session.started();
+    await until("the wrapper is held", () => asked(gate, "URG"));
+    expect(asked(gate, "CONT")).toBeUndefined();
+    const result = await session.result();
+    expect({ ...summary(result), stdout: result.stdout.length }).toMatchObject({
+      reason: "COMPLETED",
+      exitCode: 3,
+      stdout: SIZE,
+    });
+    await until("the wrapper is released", () => asked(gate, "CONT"));
+  },
+);
 
 test("ten mebibytes of input that nobody reads do not hold back the end of the command", async () => {
   const { target } = await workload();

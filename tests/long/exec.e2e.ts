@@ -100,7 +100,7 @@ test("a connection that is cut at any moment is never COMPLETED without the real
   const sessions = Array.from({ length: few }, () => new ExecSession(behind.client, start));
   await Promise.all(sessions.map((session) => session.started()));
   link.cutAfter(Math.floor(Math.random() * 1_000_000), "server", "silence");
-  await Promise.all(sessions.map((session) => ended(session, "silence", 75_000)));
+  await Promise.all(sessions.map((session) => ended(session, "silence", 65_000)));
   expect(wrong).toEqual([]);
 });
 

@@ -16,9 +16,13 @@ const exitWord = (stream: Output["stream"], code: number): Output => ({
 const text = (data: string): Output => ({ stream: "stdout", data: Buffer.from(data) });
 
 /** Runs a command whose channel says this; `code` undefined: the status never comes. */
-async function ended(outputs: readonly Output[], code: number | undefined): Promise<{ stdout: string; end: unknown }> {
-  const command = new Command(create(ExecStartRequestSchema, { commandArgv: ["true"] }));
-  const how = { command, executionId: ID, tty: false };
+async function ended(
+  outputs: readonly Output[],
+  code: number | undefined,
+  tty = false,
+): Promise<{ stdout: string; end: unknown }> {
+  const command = new Command(create(ExecStartRequestSchema, { commandArgv: ["true"], options: { tty } }));
+  const how = { command, executionId: ID, tty };
   using connection = new Connection({ exec: async () => channelOf(outputs, code) }, target, how, new Images());
   const run = connection.run();
   const read: Uint8Array[] = [];
@@ -48,6 +52,13 @@ test("the wrapper's code is believed where the cluster tells another", async () 
     stdout: "all",
     end: 4,
   });
+});
+
+test("a terminal's wrapper tells the end twice on its one stream, and what is missing is missed there, too", async () => {
+  const word = exitWord("stdout", 3);
+  expect(await ended([text("all"), word, word], 0, true)).toEqual({ stdout: "all", end: 3 });
+  for (const outputs of [[text("par")], [text("par"), word]])
+    expect(await ended(outputs, 0, true)).toEqual({ stdout: "par", end: expect.stringContaining("not all output") });
 });
 
 test("a wrapper that a signal ended could say nothing: the status is the end", async () => {
