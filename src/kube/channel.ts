@@ -77,7 +77,6 @@ export class Channel implements ExecChannel {
   readonly #socket: WebSocket;
   readonly #transport: Transport;
   readonly #signal: AbortSignal;
-  readonly #pingMs: number;
   readonly #silenceMs: number;
   readonly #heartbeat: NodeJS.Timeout;
   readonly #waiting: Output[] = [];
@@ -88,6 +87,8 @@ export class Channel implements ExecChannel {
   #over = false;
   #ended = false;
   #heardAt = performance.now();
+  /** Whether output came, or may have come unseen, since the last beat. */
+  #active = false;
   /** Input bytes sent, and how many of them the server is proven to have taken: the last pong's payload. */
   #sent = 0;
   #taken = 0;
@@ -100,7 +101,6 @@ export class Channel implements ExecChannel {
     this.#socket = socket;
     this.#transport = transport;
     this.#signal = signal;
-    this.#pingMs = pingMs;
     this.#silenceMs = silenceMs;
     const { promise, resolve, reject } = Promise.withResolvers<number>();
     this.exitCode = promise;
@@ -190,6 +190,7 @@ export class Channel implements ExecChannel {
     const data = bytes.subarray(1);
     if (bytes[0] === STATUS) this.#status ??= { at: this.#heardAt, value: statusOf(data) };
     if ((bytes[0] !== STDOUT && bytes[0] !== STDERR) || data.length === 0 || this.#over) return;
+    this.#active = true;
     const stream = bytes[0] === STDOUT ? "stdout" : "stderr";
     for (let at = 0; at < data.length; at += OUTPUT_FRAME) {
       const piece = data.subarray(at, at + OUTPUT_FRAME);
@@ -210,6 +211,7 @@ export class Channel implements ExecChannel {
     clearTimeout(this.#patience);
     this.#patienceMs = Math.max(0, this.#patienceMs - (performance.now() - this.#pausedAt));
     this.#heardAt = performance.now(); // silence while we did not listen says nothing
+    this.#active = true;
     this.#socket.resume();
   }
 
@@ -221,10 +223,12 @@ export class Channel implements ExecChannel {
   /** Keeps the connection alive, and finds out when it is not. */
   #beat(): void {
     if (this.#socket.isPaused) return; // no pong could be seen
-    const now = performance.now();
     // Output keeps it alive, too. And a ping to a server that has sent everything and closed makes it reset the connection,
     // which loses what of its output is still on the way.
-    if (now - this.#heardAt < this.#pingMs) return;
+    const active = this.#active;
+    this.#active = false;
+    if (active) return;
+    const now = performance.now();
     this.#socket.ping(String(this.#sent));
     if (this.#status !== undefined && now - this.#status.at > LINGER_MS) this.#drop();
     else if (now - this.#heardAt >= this.#silenceMs) this.#suspect(now);

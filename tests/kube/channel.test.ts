@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
 import type { ExecChannel } from "../../src/kube/channel.ts";
 import type { Kube } from "../../src/kube/client.ts";
 import { execServer, type ServerEnd } from "./exec-server.ts";
@@ -190,6 +190,32 @@ test("pings are sent, and a server that answers none is lost", async () => {
   expect(await failureOf(channel.exitCode)).toMatchObject({ status: 0, message: lost });
   expect(await textOf(channel)).toBe("");
   await there.closed;
+});
+
+test("every beat without output is a ping, answered or not", async () => {
+  const { end, serve } = oneEnd();
+  await using server = await execServer(serve);
+  using beats = spyOn(globalThis, "setInterval");
+  using channel = await exec(server.kube({ timing: { pingMs: 3_600_000 } }));
+  const there = await end;
+  const beat = () => {
+    for (const [look, ms] of beats.mock.calls) if (ms === 3_600_000) look();
+  };
+  const output = channel.output()[Symbol.asyncIterator]();
+  const said = async (text: string) => {
+    await there.send(1, text);
+    expect((await output.next()).value).toMatchObject({ data: Buffer.from(text) });
+  };
+  beat();
+  await there.until(() => there.pings === 1);
+  beat(); // its answer is no output
+  await there.until(() => there.pings === 2);
+  await said("output");
+  beat();
+  beat();
+  channel.resize(1, 1); // comes behind the pings
+  await there.until(() => there.received.length === 1);
+  expect(there.pings).toBe(3);
 });
 
 test("a slow reader is not taken for a dead server, and nothing is sent to one that may have closed already", async () => {

@@ -2,7 +2,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { ExecSession, exec, summary } from "../support/exec.ts";
 import { type CutKind, Link } from "../support/link.ts";
-import { sharedRunner, startRunner } from "../support/runner.ts";
+import { idling, sharedRunner, startRunner } from "../support/runner.ts";
 import { tar } from "../support/tar.ts";
 
 /*
@@ -16,7 +16,7 @@ const runner = sharedRunner();
 setDefaultTimeout(3_600_000);
 let shared: Promise<{ id: string; target: string }> | undefined;
 const workload = async () => {
-  shared ??= runner().run();
+  shared ??= runner().run({ main: idling({ cmd: ["sleep", "36000"] }) });
   return await shared;
 };
 

@@ -6,6 +6,9 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import type { Gate } from "./gate.ts";
 
+/** As `bun run start` and the image have it (docs/performance.md, Memory). */
+const COLLECTOR = { BUN_JSC_forceRAMSize: "134217728" };
+
 /** The runner as a process of its own behind the gate: one that can be killed, and whose memory is its own. */
 export async function runnerProcess({ url }: Gate, namespace: string) {
   const directory = mkdtempSync(join(tmpdir(), "runner-process-"));
@@ -20,7 +23,13 @@ export async function runnerProcess({ url }: Gate, namespace: string) {
     users: [{ name: "u", user: {} }],
   };
   writeFileSync(kubeconfig, JSON.stringify(config));
-  const env = { KUBECONFIG: kubeconfig, KUBE_NAMESPACE: namespace, GRPC_ADDR: "127.0.0.1:0", PVC_STORAGE_SIZE: "1Mi" };
+  const env = {
+    KUBECONFIG: kubeconfig,
+    KUBE_NAMESPACE: namespace,
+    GRPC_ADDR: "127.0.0.1:0",
+    PVC_STORAGE_SIZE: "1Mi",
+    ...COLLECTOR,
+  };
   const child = Bun.spawn([process.execPath, "src/main.ts"], { env, stdout: "ignore", stderr: "pipe" });
   let log = "";
   let address: string | undefined;
