@@ -39,11 +39,11 @@ test.skipIf(!existsSync(GRPCURL)).each([
 ])("%d slow readers of output without end take at most %d MiB", async (readers, limitMiB) => {
   const kib = await added(async ({ baseUrl, pid }, gate, target) => {
     const start = JSON.stringify({
-      start: { target_id: target, command_argv: ["yes"], options: { timeout_ms: SECONDS * 1000 } },
+      start: { target_id: target, command_argv: ["yes"], options: { timeout_ms: 2 * SECONDS * 1000 } },
     });
     const rpc = "agynio.api.runner.v1.RunnerService/Exec";
     const address = baseUrl.slice("http://".length);
-    const call = `(echo '${start}'; sleep ${SECONDS}) | ${GRPCURL} -plaintext -import-path proto -proto agynio/api/runner/v1/runner.proto -d @ ${address} ${rpc}`;
+    const call = `(echo '${start}'; sleep ${2 * SECONDS}) | ${GRPCURL} -plaintext -import-path proto -proto agynio/api/runner/v1/runner.proto -d @ ${address} ${rpc}`;
     const slowly = "while head -c 65536 | grep -q .; do sleep 1; done";
     const children = Array.from({ length: readers }, () =>
       Bun.spawn(["sh", "-c", `${call} | (${slowly})`], { stdout: "ignore", stderr: "inherit", detached: true }),
