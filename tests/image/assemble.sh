@@ -17,7 +17,7 @@ for program in buildah debootstrap; do
   DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends buildah debootstrap >/dev/null
 done
 
-gen=$PWD/tests/gen/image
+gen=$PWD/dist/image # not below tests/, where sources in the layers would be checked and run
 mkdir -p "$gen" "$(dirname "$archive")"
 printf '[storage]\ndriver = "overlay"\ngraphroot = "%s/storage"\nrunroot = "%s/run"\n' "$gen" "$gen" >"$gen/storage.conf"
 echo '{"default": [{"type": "insecureAcceptAnything"}]}' >"$gen/policy.json"
