@@ -314,7 +314,7 @@ describe("with everything switched on", () => {
       serviceAccountName: "runner",
       imagePullSecrets: [{ name: "pull-a" }, { name: "pull-b" }, { name: "pull-c" }],
       priorityClassName: "system-cluster-critical",
-      terminationGracePeriodSeconds: 0,
+      terminationGracePeriodSeconds: 60,
       securityContext: { fsGroup: 65532 },
       nodeSelector: { "kubernetes.io/os": "linux" },
       tolerations: [{ key: "a", operator: "Exists" }],
@@ -405,6 +405,11 @@ describe("one value at a time", () => {
     expect(monitor.metadata.labels.release).toBe("p");
     const pods = one(render({ metrics: { enabled: true, kind: "PodMonitor" } }), "PodMonitor");
     expect(pods.spec.podMetricsEndpoints.length).toBe(1);
+  });
+
+  test("no grace at all is not the same as none given", () => {
+    expect(podOf(render({ terminationGracePeriodSeconds: 0 })).spec.terminationGracePeriodSeconds).toBe(0);
+    expect(podOf(render()).spec.terminationGracePeriodSeconds).toBeUndefined();
   });
 
   test("a runner that nobody may reach", () => {

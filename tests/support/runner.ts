@@ -84,24 +84,35 @@ export function sharedRunner(options: () => RunnerOptions = () => ({})): () => T
   return () => runner ?? fail("the runner is there only while tests run");
 }
 
-/** Starts the real application on a free port. Disposal removes what was made, closes everything, and throws if any of it remains. */
-export async function startRunner({ backend: given, access, env }: RunnerOptions = {}): Promise<TestRunner> {
+/**
+ * Starts the real application on a free port. Disposal removes what was made, closes everything, and throws if any of it remains.
+ * With E2E_ADDRESS (host:port) the runner there is used in its place, such as an installed one that works in E2E_NAMESPACE,
+ * unless the test asks for a runner of its own by an option; what such a runner logs is not known here.
+ */
+export async function startRunner(options: RunnerOptions = {}): Promise<TestRunner> {
+  const elsewhere = Object.keys(options).length === 0 ? process.env.E2E_ADDRESS : undefined;
+  const { backend: given, access, env } = options;
   const backend = given ?? (await startBackend());
   const lines: string[] = [];
-  const config = loadConfig({
-    GRPC_ADDR: "127.0.0.1:0",
-    KUBE_NAMESPACE: backend.namespace,
-    PVC_STORAGE_SIZE: "1Mi",
-    LOG_LEVEL: "debug",
-    ...env,
-  });
-  const log = createLog({ level: config.logLevel, stream: { write: (line: string) => void lines.push(line) } });
-  const app = await startApp({ config, access: access?.(backend) ?? backend.access, log });
+  const app = elsewhere === undefined ? await application() : undefined;
+  async function application(): Promise<App> {
+    const config = loadConfig({
+      GRPC_ADDR: "127.0.0.1:0",
+      KUBE_NAMESPACE: backend.namespace,
+      PVC_STORAGE_SIZE: "1Mi",
+      LOG_LEVEL: "debug",
+      ...env,
+    });
+    const log = createLog({ level: config.logLevel, stream: { write: (line: string) => void lines.push(line) } });
+    return startApp({ config, access: access?.(backend) ?? backend.access, log });
+  }
 
-  const baseUrl = `http://127.0.0.1:${app.address.port}`;
+  const baseUrl = `http://${elsewhere ?? `127.0.0.1:${app?.address.port}`}`;
   const session = new Http2SessionManager(baseUrl);
   const client = createClient(RunnerService, createGrpcTransport({ baseUrl, sessionManager: session }));
   const ledger = new Ledger(backend, { alone: given === undefined && backend.kind === "embedded" });
+
+  const log = (): string[] => (app === undefined ? fail("the log of a runner elsewhere is not known") : lines);
 
   const start = async (request: StartRequest = {}) => {
     const answer = await client.startWorkload({
@@ -125,13 +136,13 @@ export async function startRunner({ backend: given, access, env }: RunnerOptions
     pod: (workloadId) => backend.admin.pods.get(`workload-${workloadId}`),
     secrets: (workloadId) => ledger.secretsOf(workloadId),
     claim: (name) => ledger.claimNamed(name),
-    logText: () => lines.join(""),
-    logLines: () => lines.map((line): LogLine => JSON.parse(line)),
+    logText: () => log().join(""),
+    logLines: () => log().map((line): LogLine => JSON.parse(line)),
     async [Symbol.asyncDispose]() {
       await using _ = given === undefined ? backend : undefined;
       if (access === undefined) await removeThrough(client, ledger);
       session.abort();
-      await close(app, baseUrl);
+      if (app !== undefined) await close(app, baseUrl);
       await ledger.settle();
     },
   };
