@@ -490,6 +490,23 @@ describe("the chart's files", () => {
     expect(known.filter((key) => !["enabled", "tags"].includes(key)).sort()).toEqual(Object.keys(values).sort());
   });
 
+  test("every helm command of the documents is one that works", () => {
+    const commands = ["README.md", "docs/operations.md", "charts/k8s-runner/README.md"].flatMap((document) =>
+      readFileSync(document, "utf8")
+        .replaceAll("\\\n", " ")
+        .split("\n")
+        .filter((line) => /^helm (install|upgrade) /.test(line)),
+    );
+    expect(commands.length).toBeGreaterThanOrEqual(5);
+    for (const command of commands) {
+      const [, , release, chart, ...flags] = command.split(/ +/);
+      expect(release).toBe("k8s-runner");
+      expect(["oci://ghcr.io/agynio/charts/k8s-runner", "charts/k8s-runner"]).toContain(chart ?? "");
+      const rendering = flags.filter((flag) => !["--wait", "--create-namespace", "--reuse-values"].includes(flag));
+      expect({ command, ...run("template", "k8s-runner", CHART, ...rendering) }).toMatchObject({ ok: true });
+    }
+  });
+
   test("the notes name what is open", () => {
     // helm shows notes only to those who install, so here they are a template like the others.
     const chart = `${scratch}/chart`;

@@ -117,3 +117,18 @@ stopped() {
 log=$(mktemp)
 check "SIGTERM ends it within its grace" stopped
 rm -f "$log"
+
+# The development patch, twice: it is taken by a real API server, keeps the environment and takes the probes away.
+functions=$(node_modules/.bin/bun -e 'for (const [name, body] of Object.entries(Bun.YAML.parse(await Bun.file("devspace.yaml").text()).functions))
+  console.log(`${name}() {\n${body}\n}`)')
+names() { in_release get deployment k8s-runner --output 'jsonpath={.spec.template.spec.containers[0].env[*].name}'; }
+patched() {
+  local before
+  before=$(names)
+  (eval "$functions" && export K8S_RUNNER_NAMESPACE=$release_ns && patch_deployment && patch_deployment) &&
+    equals "$(names)" "$before CATALOG_PATH" &&
+    equals "$(in_release get deployment k8s-runner --output json |
+      jq -c '.spec.template.spec | [.initContainers, (.containers[0] | .livenessProbe, .readinessProbe, .args), .volumes[].name]')" \
+      '[null,null,null,null,"data"]'
+}
+check "devspace's patch can be applied, and applied again" patched

@@ -59,7 +59,7 @@ set_role() { # jq program
 }
 settled() { # yes or no, verb, resource
   for _ in $(seq 50); do
-    [ "$(KUBECONFIG=$work/runner.conf kubectl -n "$ns" auth can-i "$2" "$3" 2>/dev/null)" = "$1" ] && return
+    [ "$(KUBECONFIG=$work/runner.conf kubectl -n "$ns" auth can-i "$2" "${3%%/*}" --subresource="$(cut -s -d/ -f2 <<<"$3")" 2>/dev/null)" = "$1" ] && return
     sleep 0.1
   done
   return 1
