@@ -507,6 +507,16 @@ describe("the chart's files", () => {
     }
   });
 
+  test("the values that the README shows for a platform render as they are", () => {
+    const [, example] = /```yaml\n([^`]*)```/.exec(readFileSync("charts/k8s-runner/README.md", "utf8")) ?? [];
+    const objects = render(parse(example ?? "no example"));
+    expect(envOf(objects)).toMatchObject({
+      ZITI_ENABLED: "true",
+      CATALOG_PATH: "/etc/k8s-runner/catalog/catalog.yaml",
+    });
+    expect(one(objects, "NetworkPolicy", "agent-workload-egress").spec.egress.length).toBe(4);
+  });
+
   test("the notes name what is open", () => {
     // helm shows notes only to those who install, so here they are a template like the others.
     const chart = `${scratch}/chart`;

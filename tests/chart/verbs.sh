@@ -13,21 +13,21 @@ export PATH="$PWD/node_modules/.bin:$PATH"
 # ask for from 1.35 on, and watch on persistentvolumeclaims, which the platform's contract gives and nothing uses yet.
 needed="
 pods get|inspect|StopWorkload
-pods list|lists|.
+pods list|lists|GetWorkloadLabels
 pods watch|consistency|while the API server cannot be reached
-pods create|lists|.
-pods delete|lists|.
-pods patch|start-secrets|.
-pods/exec get|exec|.
-pods/log get|logs|.
-persistentvolumeclaims get|start|.
-persistentvolumeclaims list|lists|.
-persistentvolumeclaims create|lists|.
-persistentvolumeclaims delete|lists|.
-secrets create|start-secrets|.
-secrets delete|start-faults|.
-events list|events|.
-events watch|events|.
+pods create|lists|GetWorkloadLabels
+pods delete|lists|ListWorkloads
+pods patch|start-secrets|pull credentials
+pods/exec get|exec|a program runs with its arguments
+pods/log get|logs|what a container wrote
+persistentvolumeclaims get|lists|volumes
+persistentvolumeclaims list|lists|volumes
+persistentvolumeclaims create|lists|volumes
+persistentvolumeclaims delete|lists|volumes
+secrets create|start-secrets|pull credentials
+secrets delete|start-secrets|a start that Kubernetes refuses
+events list|events|events of a workload
+events watch|events|events of a workload
 "
 
 ns=verbs-$$ passed=0 failed=0
@@ -50,7 +50,7 @@ kubectl config view --raw --minify --flatten -o json |
 
 # Whether this part of a file passes with the rights as they are now.
 passes() { # file, start of names
-  env -u KUBERNETES_SERVICE_HOST E2E_KUBECONFIG="$admin" E2E_NAMESPACE="$ns" E2E_IN_CLUSTER=1 KUBECONFIG="$work/runner.conf" \
+  env -u KUBERNETES_SERVICE_HOST -u E2E_AUDIT_LOG E2E_KUBECONFIG="$admin" E2E_NAMESPACE="$ns" E2E_IN_CLUSTER=1 KUBECONFIG="$work/runner.conf" \
     timeout 300 bun test --timeout 20000 --bail "tests/e2e/$1.test.ts" -t "$2" >"$work/log" 2>&1
 }
 # Rights are granted and taken within a moment of the Role's change, once the API server has seen it.
