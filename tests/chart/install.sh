@@ -4,7 +4,7 @@
 # KUBECONFIG is the admin access; CONTAINERD the socket of the node's containerd, which must run on this machine.
 # Needs root, Debian and Go. The last line is `install: N passed, N failed`; exits 1 when any check failed or could not run.
 set -uo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit 1
 : "${KUBECONFIG:?admin access to a cluster}"
 containerd=${CONTAINERD:-/run/cluster-containerd/containerd.sock}
 version=v3.19.0
@@ -109,7 +109,7 @@ check "any other user does as well" other_user
 
 # SIGTERM ends it well, with nothing in flight at once.
 stopped() {
-  local name started ended
+  local name
   name=$(in_release get pods --selector "$selector" --output name)
   in_release logs "$name" --follow >"$log" 2>&1 &
   in_release delete "$name" --wait --timeout=25s && wait $! && grep -q '"msg":"shutting down"' "$log"
@@ -119,6 +119,7 @@ check "SIGTERM ends it within its grace" stopped
 rm -f "$log"
 
 # The development patch, twice: it is taken by a real API server, keeps the environment and takes the probes away.
+# shellcheck disable=SC2016
 functions=$(node_modules/.bin/bun -e 'for (const [name, body] of Object.entries(Bun.YAML.parse(await Bun.file("devspace.yaml").text()).functions))
   console.log(`${name}() {\n${body}\n}`)')
 names() { in_release get deployment k8s-runner --output 'jsonpath={.spec.template.spec.containers[0].env[*].name}'; }

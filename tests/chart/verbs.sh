@@ -3,7 +3,7 @@
 # under test has the ServiceAccount's token and nothing else. KUBECONFIG is the admin access to a cluster that runs Pods.
 # The last line is `verbs: N passed, N failed`; exits 1 when any check failed or could not run.
 set -uo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit 1
 admin=${KUBECONFIG:?admin access to a cluster}
 helm=$PWD/tests/gen/helm-v3.19.0/helm
 [ -x "$helm" ] || GOBIN="${helm%/*}" go install helm.sh/helm/v3/cmd/helm@v3.19.0 || exit 1
@@ -25,9 +25,9 @@ persistentvolumeclaims list|lists|volumes
 persistentvolumeclaims create|lists|volumes
 persistentvolumeclaims delete|lists|volumes
 secrets create|start-secrets|pull credentials
-secrets delete|start-secrets|a start that Kubernetes refuses
+secrets delete|foreign|Secrets that a Pod
 events list|events|events of a workload
-events watch|events|events of a workload
+events watch|events|the stream goes on over lost connections
 "
 
 ns=verbs-$$ passed=0 failed=0

@@ -27,13 +27,14 @@ export CONTAINERS_STORAGE_CONF=$gen/storage.conf BUILDAH_ISOLATION=chroot
 . tests/image/bases.sh
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 # The target's name alone, not --platform: with it buildah looks for bases of that platform, which the build does not use.
-buildah build --quiet --pull-never --layers --signature-policy "$gen/policy.json" --build-arg TARGETARCH="$arch" "${bases[@]}" \
+buildah build --quiet --pull-never --signature-policy "$gen/policy.json" --build-arg TARGETARCH="$arch" "${bases[@]}" \
   ${target:+--target "$target"} --build-arg VERSION=dev --build-arg REVISION="$revision" --tag "$name" --file Containerfile . >/dev/null
 if [ "$arch" != "$(dpkg --print-architecture)" ]; then
   container=$(buildah from --pull-never "$name")
   buildah config --arch "$arch" "$container"
   buildah commit --quiet --rm "$container" "$name" >/dev/null
 fi
+buildah rmi --prune >/dev/null # what earlier builds left
 rm -f "$archive"
 buildah push --quiet --signature-policy "$gen/policy.json" "$name" "docker-archive:$archive:$name"
 
@@ -44,10 +45,10 @@ layers=$(find "$files" -name '*.tar' ! -type l)
 # shellcheck disable=SC2086
 echo "image: $name linux/$arch ${target:-whole}, $(cat $layers | wc -c) bytes of files"
 if [ "${MEASURE:-0}" = 1 ]; then
-  # Not from the file itself: gzip objects to the layers' time stamps.
-  for by in 'gzip -6' 'zstd -3' 'zstd -19 -T0'; do
+  # gzip objects to the layers' time stamps by a status of 2.
+  for by in 'gzip -6 -n' 'zstd -3' 'zstd -19 -T0'; do
     sum=0
-    for layer in $layers; do sum=$((sum + $(cat "$layer" | $by -c | wc -c))); done
+    for layer in $layers; do sum=$((sum + $($by -c <"$layer" | wc -c))); done
     echo "image: $by: $sum bytes"
   done
 fi

@@ -34,7 +34,5 @@ with_go() {
 }
 derive bun with_bun
 bases=(--build-arg DEBIAN_IMAGE=localhost/debian --build-arg BUN_IMAGE=localhost/bun)
-if [ "$target" != runner ]; then
-  derive golang with_go
-fi
+if [ "${target:-}" != runner ]; then derive golang with_go; fi
 bases+=(--build-arg GO_IMAGE=localhost/golang)
