@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # The chart and the image on a real cluster: rendered objects in a server-side dry run, then a release in namespaces of its own with
 # the image that ../image/assemble.sh builds, what its process may do as the kernel tells it, and the smoke test against its Pod.
+# TARGET=runner takes the image without the OpenZiti companion.
+# E2E=1 also runs the end-to-end files that need no runner of their own against its Pod (minutes, and some 20 volumes).
 # KUBECONFIG is the admin access; CONTAINERD the socket of the node's containerd, which must run on this machine.
 # Needs root, Debian and Go. The last line is `install: N passed, N failed`; exits 1 when any check failed or could not run.
 set -uo pipefail
@@ -49,15 +51,17 @@ check "dry run: the values of known deployments" dry_run --values tests/chart/va
 check "dry run: everything switched on" dry_run --values tests/chart/values/everything.yaml --set priorityClassName= \
   --set 'initContainers=null' --set 'extraContainers=null'
 
-if ! said=$(TARGET=${TARGET:-runner} tests/image/assemble.sh dist/image.tar 2>&1); then
+if ! said=$(tests/image/assemble.sh dist/image.tar 2>&1); then
   bad "the image is built from the Containerfile" "$said"
   exit 1
 fi
 ok "the image is built from the Containerfile"
 check "containerd takes the image" ctr --address "$containerd" --namespace k8s.io images import dist/image.tar
 
-# The image's own name, and nothing else than the defaults.
-installed() { chart --set image.tag=dev | kubectl apply -f -; }
+# The image's own name, and nothing else than the defaults; the end-to-end files expect small claims.
+more=()
+[ "${E2E:-0}" = 1 ] && more=(--set 'extraEnvVars[0].name=PVC_STORAGE_SIZE,extraEnvVars[0].value=1Mi')
+installed() { chart --set image.tag=dev "${more[@]}" | kubectl apply -f -; }
 check "the objects are made" installed
 selector=app.kubernetes.io/name=k8s-runner,app.kubernetes.io/instance=k8s-runner
 in_release() { kubectl --namespace "$release_ns" "$@"; }
@@ -89,14 +93,23 @@ check "it uses its ServiceAccount" grep -q '"source":"in-cluster (' <(in_release
 
 # All that callers do, by real tools, under the chart's Role alone.
 ip=$(field .status.podIP)
-smoke=$(ADDRESS=$ip:50051 tests/smoke.sh 2>&1)
-status=$?
-echo "$smoke"
-line=$(tail -n 1 <<<"$smoke")
-more=$(sed -nE 's/^smoke: ([0-9]+) passed, [0-9]+ failed$/\1/p' <<<"$line")
-less=$(sed -nE 's/^smoke: [0-9]+ passed, ([0-9]+) failed$/\1/p' <<<"$line")
-passed=$((passed + ${more:-0})) failed=$((failed + ${less:-0}))
-if [ -z "$more" ] || { [ "$status" -ne 0 ] && [ "${less:-0}" -eq 0 ]; }; then bad "the smoke test runs whole" "status $status"; fi
+log=$(mktemp)
+counted() { # name, expressions that find how many passed and failed in the log, status
+  local p f
+  p=$(sed -nE "$2" "$log" | tail -n 1) f=$(sed -nE "$3" "$log" | tail -n 1)
+  passed=$((passed + ${p:-0})) failed=$((failed + ${f:-0}))
+  if [ "${p:-0}" -eq 0 ] || { [ "$4" -ne 0 ] && [ "${f:-0}" -eq 0 ]; }; then bad "$1 runs whole" "status $4"; fi
+}
+ADDRESS=$ip:50051 tests/smoke.sh 2>&1 | tee "$log"
+counted "the smoke test" 's/^smoke: ([0-9]+) passed.*/\1/p' 's/^smoke: .* ([0-9]+) failed$/\1/p' "${PIPESTATUS[0]}"
+if [ "${E2E:-0}" = 1 ]; then
+  files=(archive consistency events exec exec-ends exec-errors exec-streams exec-tty exec-wrapper foreign hostile inspect lists
+    logs logs-ends protocols ready start start-docker start-errors start-secrets)
+  files=("${files[@]/#/./tests/e2e/}")
+  E2E_ADDRESS=$ip:50051 E2E_KUBECONFIG=$KUBECONFIG E2E_NAMESPACE=$workload_ns E2E_IN_CLUSTER='' \
+    node_modules/.bin/bun test --timeout 60000 "${files[@]/%/.test.ts}" 2>&1 | tee "$log"
+  counted "the end-to-end files" 's/^ *([0-9]+) pass$/\1/p' 's/^ *([0-9]+) fail$/\1/p' "${PIPESTATUS[0]}"
+fi
 check "nothing was forbidden" equals "$(in_release logs "$pod" | grep -ci forbidden)" 0
 
 # An arbitrary user, as in the development pod.
@@ -114,7 +127,6 @@ stopped() {
   in_release logs "$name" --follow >"$log" 2>&1 &
   in_release delete "$name" --wait --timeout=25s && wait $! && grep -q '"msg":"shutting down"' "$log"
 }
-log=$(mktemp)
 check "SIGTERM ends it within its grace" stopped
 rm -f "$log"
 
