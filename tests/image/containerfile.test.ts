@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import packageJson from "../../package.json";
+import { COLLECTOR } from "../support/process.ts";
 
 /** What can be told of the image without building it; ../chart/install.sh builds and runs it. */
 
@@ -31,6 +32,12 @@ test("it runs as a number, one program, in /app, and declares no port", () => {
   expect(of("ENTRYPOINT")).toEqual(['["/app/k8s-runner"]']);
   expect(of("WORKDIR").at(-1)).toBe("/app");
   for (const instruction of ["EXPOSE", "CMD", "ADD", "HEALTHCHECK"]) expect(of(instruction)).toEqual([]);
+});
+
+test("the collector is set in the image as where memory is measured, and as in `bun run start`", () => {
+  const [name, value] = Object.entries(COLLECTOR)[0] ?? [];
+  expect(of("ENV").flatMap((line) => line.split(" "))).toContain(`${name}=${value}`);
+  expect(packageJson.scripts.start).toStartWith(`${name}=${value} bun `);
 });
 
 test("what the build copies is let through, and nothing else", () => {

@@ -7,7 +7,7 @@ import { RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import type { Gate } from "./gate.ts";
 
 /** As `bun run start` and the image have it (docs/performance.md, Memory). */
-const COLLECTOR = { BUN_JSC_forceRAMSize: "134217728" };
+export const COLLECTOR = { BUN_JSC_forceRAMSize: "134217728" };
 
 /** The runner as a process of its own behind the gate: one that can be killed, and whose memory is its own. */
 export async function runnerProcess({ url }: Gate, namespace: string) {
