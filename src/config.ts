@@ -1,8 +1,11 @@
 import { readFileSync } from "node:fs";
+import { type Catalog, catalogFrom, NO_CATALOG } from "./catalog.ts";
 import { durationMs } from "./duration.ts";
+import { type PlatformSettings, platformFrom } from "./gateway/settings.ts";
 import { logLevelFrom } from "./log.ts";
 import { type PodTemplate, podTemplateFrom } from "./pod/template.ts";
 import { quantityProblem } from "./pod/validate.ts";
+import { type Environment, fileProblem, Variables } from "./variables.ts";
 
 export const dockerImplementations = ["rootless", "privileged", "kata-qemu", "kata-fc"] as const;
 export type DockerImplementation = (typeof dockerImplementations)[number];
@@ -13,6 +16,8 @@ export interface Config {
   readonly grpcAddress: string;
   /** KUBE_NAMESPACE: where workloads live. */
   readonly namespace: string;
+  /** The link to the platform; undefined: ZITI_ENABLED is false. */
+  readonly platform: PlatformSettings | undefined;
   readonly logLevel: string;
   /** MAX_MESSAGE_BYTES: largest message received, after decompression (ruling 12). */
   readonly maxMessageBytes: number;
@@ -24,6 +29,8 @@ export interface Config {
   readonly docker: DockerImplementation | undefined;
   /** DOCKER_IMAGE_ROOTLESS and DOCKER_IMAGE_DIND (ruling 26). */
   readonly dockerImages: { readonly rootless: string; readonly dind: string };
+  /** The contents of the file that CATALOG_PATH names. */
+  readonly catalog: Catalog;
   /** ALLOWED_LINUX_CAPABILITIES; undefined: any (ruling 9). */
   readonly allowedLinuxCapabilities: readonly string[] | undefined;
   /** WORKLOAD_SECCOMP_PROFILE=RuntimeDefault (ruling 10). */
@@ -34,114 +41,153 @@ export interface Config {
   readonly finishedPodTtlMs: number | undefined;
 }
 
-export type Environment = Readonly<Record<string, string | undefined>>;
-
 const MEBIBYTE = 1024 * 1024;
 
 /** Settings that would change what callers or operators get and that this version does not know how to honour. */
 const unsupported = ["TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE"] as const;
 
-/** Config from the environment. Throws one Error that names every problem, in the order of process.md's table. */
+/**
+ * Config from the environment. Throws one Error that names every problem as `KEY: wrong, right` (see Variables), in the
+ * order of process.md's table, our own variables last.
+ */
 export function loadConfig(env: Environment): Config {
-  const problems: string[] = [];
-  const text = (key: string): string | undefined => env[key]?.trim();
-  const nonBlank = (key: string): string | undefined => text(key) || undefined;
-
-  const namespace = text("KUBE_NAMESPACE") ?? "";
-  if (namespace === "") problems.push("KUBE_NAMESPACE is required");
-  problems.push(...zitiProblems(text("ZITI_ENABLED")));
-  const storageSize = text("PVC_STORAGE_SIZE") ?? "10Gi";
-  const sizeProblem = quantityProblem(storageSize);
-  if (sizeProblem !== undefined) problems.push(`invalid PVC_STORAGE_SIZE: ${sizeProblem}`);
-  const docker = dockerFrom(text("CAPABILITY_IMPLEMENTATIONS") ?? "", problems);
-  const maxMessageBytes = Number(nonBlank("MAX_MESSAGE_BYTES") ?? 32 * MEBIBYTE);
-  if (!Number.isSafeInteger(maxMessageBytes) || maxMessageBytes < 1024 || maxMessageBytes > 0x7fffffff)
-    problems.push("MAX_MESSAGE_BYTES must be a whole number of bytes from 1024 to 2147483647");
-  const seccomp = text("WORKLOAD_SECCOMP_PROFILE") ?? "";
-  if (seccomp !== "" && seccomp !== "RuntimeDefault")
-    problems.push(`invalid WORKLOAD_SECCOMP_PROFILE "${seccomp}": leave it unset or set RuntimeDefault`);
-  const podTemplate = podTemplateIn(nonBlank("WORKLOAD_POD_TEMPLATE"), problems);
-  const ttl = nonBlank("FINISHED_POD_TTL");
-  const finishedPodTtlMs = ttl === undefined ? undefined : durationMs(ttl);
-  if (ttl !== undefined && (finishedPodTtlMs === undefined || finishedPodTtlMs < 0))
-    problems.push(`invalid FINISHED_POD_TTL "${ttl}": must be a duration such as 90s, 15m or 1h30m`);
-  for (const key of unsupported)
-    if (nonBlank(key) !== undefined) problems.push(`${key} is not supported by this version: leave it unset`);
-
-  if (problems.length > 0) throw new Error(problems.join("; "));
-  return {
-    grpcAddress: nonBlank("GRPC_ADDR") ?? ":50051",
+  const variables = new Variables(env);
+  const namespace = variables.text("KUBE_NAMESPACE") ?? "";
+  if (namespace === "")
+    variables.wrong("KUBE_NAMESPACE", "KUBE_NAMESPACE is required", "set it to the namespace of the workloads");
+  // In this order: problems are told in the order in which they are found.
+  const config = {
+    grpcAddress: variables.nonBlank("GRPC_ADDR") ?? ":50051",
     namespace,
-    logLevel: logLevelFrom(text("LOG_LEVEL") ?? ""),
-    maxMessageBytes,
-    storageClass: nonBlank("PVC_STORAGE_CLASS"),
-    storageSize,
-    docker,
+    platform: platformFrom(variables),
+    storageClass: variables.nonBlank("PVC_STORAGE_CLASS"),
+    storageSize: storageSizeFrom(variables),
+    logLevel: logLevelFrom(variables.text("LOG_LEVEL") ?? ""),
+    docker: dockerFrom(variables),
+    catalog: catalogIn(variables),
+    maxMessageBytes: maxMessageBytesFrom(variables),
     dockerImages: {
-      rootless: nonBlank("DOCKER_IMAGE_ROOTLESS") ?? "docker:27-dind-rootless",
-      dind: nonBlank("DOCKER_IMAGE_DIND") ?? "docker:27-dind",
+      rootless: variables.nonBlank("DOCKER_IMAGE_ROOTLESS") ?? "docker:27-dind-rootless",
+      dind: variables.nonBlank("DOCKER_IMAGE_DIND") ?? "docker:27-dind",
     },
-    allowedLinuxCapabilities: nonBlank("ALLOWED_LINUX_CAPABILITIES")
+    allowedLinuxCapabilities: variables
+      .nonBlank("ALLOWED_LINUX_CAPABILITIES")
       ?.split(",")
       .map((name) => name.trim())
       .filter((name) => name !== ""),
-    runtimeDefaultSeccomp: seccomp === "RuntimeDefault",
-    podTemplate,
-    finishedPodTtlMs,
+    runtimeDefaultSeccomp: runtimeDefaultSeccompFrom(variables),
+    podTemplate: podTemplateIn(variables),
+    finishedPodTtlMs: finishedPodTtlMsFrom(variables),
   };
+  for (const key of unsupported)
+    if (variables.nonBlank(key) !== undefined)
+      variables.wrong(key, `${key} is not supported by this version`, "leave it unset");
+  if (variables.problems.length > 0) throw new Error(variables.problems.join("; "));
+  return config;
 }
 
-/** The spellings of Go's strconv.ParseBool, which operators' manifests rely on. */
-const booleans: ReadonlyMap<string, boolean> = new Map([
-  ...["1", "t", "T", "TRUE", "true", "True"].map((word) => [word, true] as const),
-  ...["0", "f", "F", "FALSE", "false", "False"].map((word) => [word, false] as const),
-]);
+function storageSizeFrom(variables: Variables): string {
+  const key = "PVC_STORAGE_SIZE";
+  const size = variables.text(key) ?? "10Gi";
+  const problem = quantityProblem(size);
+  if (problem !== undefined) variables.wrong(key, `invalid ${key}: ${problem}`, "set a quantity such as 10Gi");
+  return size;
+}
 
-function zitiProblems(value: string | undefined): string[] {
-  if (value === undefined) return [];
-  if (value === "") return ["ZITI_ENABLED must be true or false"];
-  const enabled = booleans.get(value);
-  if (enabled === undefined) return [`invalid ZITI_ENABLED: strconv.ParseBool: parsing "${value}": invalid syntax`];
-  return enabled ? ["ZITI_ENABLED=true is not supported by this version"] : [];
+function maxMessageBytesFrom(variables: Variables): number {
+  const key = "MAX_MESSAGE_BYTES";
+  const text = variables.nonBlank(key);
+  const bytes = Number(text ?? 32 * MEBIBYTE);
+  if (!Number.isSafeInteger(bytes) || bytes < 1024 || bytes > 0x7fffffff)
+    variables.wrong(key, `invalid ${key}: "${text}"`, "set a whole number of bytes from 1024 to 2147483647");
+  return bytes;
+}
+
+function runtimeDefaultSeccompFrom(variables: Variables): boolean {
+  const key = "WORKLOAD_SECCOMP_PROFILE";
+  const profile = variables.nonBlank(key);
+  if (profile !== undefined && profile !== "RuntimeDefault")
+    variables.wrong(key, `invalid ${key}: "${profile}"`, "set RuntimeDefault or leave it unset");
+  return profile === "RuntimeDefault";
+}
+
+function finishedPodTtlMsFrom(variables: Variables): number | undefined {
+  const key = "FINISHED_POD_TTL";
+  const text = variables.nonBlank(key);
+  const ms = text === undefined ? undefined : durationMs(text);
+  if (text !== undefined && (ms === undefined || ms < 0))
+    variables.wrong(key, `invalid ${key}: "${text}"`, "set a duration such as 90s, 15m or 1h30m");
+  return ms;
 }
 
 /** The template in this file, which must be there and be one: a typo in it would otherwise be found by missing Pods. */
-function podTemplateIn(path: string | undefined, problems: string[]): PodTemplate | undefined {
+function podTemplateIn(variables: Variables): PodTemplate | undefined {
+  const key = "WORKLOAD_POD_TEMPLATE";
+  const path = variables.nonBlank(key);
   if (path === undefined) return undefined;
   try {
     return podTemplateFrom(Bun.YAML.parse(readFileSync(path, "utf8")));
   } catch (error) {
-    problems.push(`WORKLOAD_POD_TEMPLATE ${path}: ${error instanceof Error ? error.message : "cannot be read"}`);
+    variables.wrong(key, `${key} ${path}: ${fileProblem(error)}`, "name a YAML file with metadata and spec of a Pod");
     return undefined;
   }
 }
 
+/** The catalog in the file that CATALOG_PATH names; a file that is not there is an empty one (process.md section 1). */
+function catalogIn(variables: Variables): Catalog {
+  const key = "CATALOG_PATH";
+  const path = variables.nonBlank(key);
+  if (path === undefined) return NO_CATALOG;
+  let text: string;
+  let document: unknown;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return NO_CATALOG;
+    variables.wrong(key, `read catalog ${path}: ${fileProblem(error)}`, "name a file that can be read");
+    return NO_CATALOG;
+  }
+  try {
+    document = Bun.YAML.parse(text);
+  } catch (error) {
+    variables.wrong(key, `parse catalog ${path}: ${fileProblem(error)}`, "name a YAML file");
+    return NO_CATALOG;
+  }
+  const { catalog, problems } = catalogFrom(document);
+  for (const { wrong, right } of problems) variables.wrong(key, `catalog ${path}: ${wrong}`, right);
+  return catalog;
+}
+
 /** CAPABILITY_IMPLEMENTATIONS: a JSON object of strings with `docker` as its only known key. */
-function dockerFrom(text: string, problems: string[]): DockerImplementation | undefined {
+function dockerFrom(variables: Variables): DockerImplementation | undefined {
+  const key = "CAPABILITY_IMPLEMENTATIONS";
+  const right = `set JSON such as {"docker":"rootless"}`;
+  const text = variables.text(key) ?? "";
   if (text === "") return undefined;
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
   } catch (error) {
-    problems.push(`invalid CAPABILITY_IMPLEMENTATIONS: ${error instanceof Error ? error.message : "not JSON"}`);
+    variables.wrong(key, `invalid ${key}: ${error instanceof Error ? error.message : "not JSON"}`, right);
     return undefined;
   }
   if (parsed === null) return undefined;
   if (typeof parsed !== "object" || Array.isArray(parsed)) {
-    problems.push("invalid CAPABILITY_IMPLEMENTATIONS: must be a JSON object of strings");
+    variables.wrong(key, `invalid ${key}: must be a JSON object of strings`, right);
     return undefined;
   }
+  const known = `the known one is docker, with one of ${dockerImplementations.join(", ")}`;
   let docker: DockerImplementation | undefined;
-  for (const [key, value] of Object.entries(parsed)) {
+  for (const [name, value] of Object.entries(parsed)) {
     if (typeof value !== "string") {
-      problems.push(`invalid CAPABILITY_IMPLEMENTATIONS: the value of "${key}" must be a string`);
+      variables.wrong(key, `invalid ${key}: the value of "${name}" must be a string`, right);
       continue;
     }
-    const name = key.trim();
-    const implementation = dockerImplementations.find((known) => known === value.trim().toLowerCase());
-    if (name === "") problems.push("invalid CAPABILITY_IMPLEMENTATIONS key");
-    else if (name !== "docker") problems.push(`unknown capability implementation "${key}"`);
-    else if (implementation === undefined) problems.push(`invalid docker capability implementation "${value}"`);
+    const implementation = dockerImplementations.find((candidate) => candidate === value.trim().toLowerCase());
+    if (name.trim() === "") variables.wrong(key, `invalid ${key} key`, known);
+    else if (name.trim() !== "docker") variables.wrong(key, `unknown capability implementation "${name}"`, known);
+    else if (implementation === undefined)
+      variables.wrong(key, `invalid docker capability implementation "${value}"`, known);
     else docker = implementation;
   }
   return docker;

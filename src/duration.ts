@@ -19,3 +19,19 @@ export function durationMs(text: string): number | undefined {
   const sum = parts.reduce((total, [, number, unit = ""]) => total + Number(number) * (UNITS.get(unit) ?? 0), 0);
   return sign === "-" ? -sum : sum;
 }
+
+/** Why Go's time.ParseDuration refuses this text, in its words; undefined when it takes it. */
+export function durationProblem(text: string): string | undefined {
+  if (durationMs(text) !== undefined) return undefined;
+  const quoted = JSON.stringify(text);
+  let rest = text.replace(/^[-+]/, "");
+  if (rest === "") return `time: invalid duration ${quoted}`;
+  while (rest !== "") {
+    const [part, number = "", unit = ""] = /^(\d+\.?\d*|\.\d+)?([^.\d]*)/.exec(rest) ?? [];
+    if (number === "") break;
+    if (unit === "") return `time: missing unit in duration ${quoted}`;
+    if (!UNITS.has(unit)) return `time: unknown unit ${JSON.stringify(unit)} in duration ${quoted}`;
+    rest = rest.slice(part?.length);
+  }
+  return `time: invalid duration ${quoted}`;
+}

@@ -15,7 +15,15 @@ function during<T>(step: string, work: () => T): T {
   }
 }
 
-async function main(): Promise<void> {
+/** `k8s-runner` serves; `k8s-runner check-config` reads the configuration, says what is wrong with it, and does no more. */
+async function main([command, ...rest]: readonly string[]): Promise<void> {
+  if (command === "check-config" && rest.length === 0) {
+    during("load config", () => loadConfig(process.env));
+    console.log("the configuration is good");
+    return;
+  }
+  if (command !== undefined)
+    throw new Error(`unknown command "${[command, ...rest].join(" ")}": known is check-config`);
   const stopping = Promise.withResolvers<void>();
   for (const signal of ["SIGINT", "SIGTERM"] as const)
     process.on(signal, () => {
@@ -36,7 +44,7 @@ async function main(): Promise<void> {
   await app.close(SHUTDOWN_GRACE_MS);
 }
 
-main().then(
+main(process.argv.slice(2)).then(
   () => process.exit(0),
   (error: unknown) => {
     console.error(`k8s-runner failed: ${errorText(error)}`);

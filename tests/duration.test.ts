@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { durationMs } from "../src/duration.ts";
+import { durationMs, durationProblem } from "../src/duration.ts";
 
 test.each([
   ["2m", 120_000],
@@ -17,4 +17,21 @@ test.each([
 
 test.each(["", "2", "m", "1 m", "1x", "1m2", "--1s", "1m;"])("%p is no duration", (text) => {
   expect(durationMs(text)).toBeUndefined();
+});
+
+test.each([
+  ["", 'time: invalid duration ""'],
+  ["soon", 'time: invalid duration "soon"'],
+  ["1m;", 'time: unknown unit "m;" in duration "1m;"'],
+  ["--1s", 'time: invalid duration "--1s"'],
+  ["2", 'time: missing unit in duration "2"'],
+  ["1h2", 'time: missing unit in duration "1h2"'],
+  ["1h3x", 'time: unknown unit "x" in duration "1h3x"'],
+  ["1h.", 'time: invalid duration "1h."'],
+])("Go says of %p: %s", (text, problem) => {
+  expect(durationProblem(text)).toBe(problem);
+});
+
+test.each(["2m", "1h30m", "0", "-1s"])("Go takes %p", (text) => {
+  expect(durationProblem(text)).toBeUndefined();
 });

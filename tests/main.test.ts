@@ -1,8 +1,8 @@
 import { expect, test } from "bun:test";
 
 /** The process as it is started, with nothing in its environment but what is given. */
-function runner(env: Record<string, string>) {
-  return Bun.spawn([process.execPath, "src/main.ts"], { env, stdout: "pipe", stderr: "pipe" });
+function runner(env: Record<string, string>, ...args: string[]) {
+  return Bun.spawn([process.execPath, "src/main.ts", ...args], { env, stdout: "pipe", stderr: "pipe" });
 }
 
 /** A kubeconfig of a cluster that is not there: nothing of it is needed to start and to serve. */
@@ -31,7 +31,7 @@ async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<stri
 
 test("a process that cannot start says why in one line on stderr, and ends with status 1", async () => {
   const cases = [
-    [{}, "k8s-runner failed: load config: KUBE_NAMESPACE is required\n"],
+    [{}, "k8s-runner failed: load config: KUBE_NAMESPACE: KUBE_NAMESPACE is required, set it"],
     [{ ...env, KUBECONFIG: "/no/such" }, "k8s-runner failed: init kube client: "],
     [{ ...env, GRPC_ADDR: "nonsense" }, "k8s-runner failed: listen on nonsense: "],
   ] as const;
@@ -41,6 +41,24 @@ test("a process that cannot start says why in one line on stderr, and ends with 
     expect(lines.join("\n")).toStartWith(said);
     expect(await child.exited).toBe(1);
   }
+});
+
+test("check-config tells all that is wrong with the configuration, or that nothing is, and does no more", async () => {
+  const wrong = runner({ ZITI_ENABLED: "true" }, "check-config");
+  const text = await wrong.stderr.text();
+  expect(text).toStartWith("k8s-runner failed: load config: KUBE_NAMESPACE: KUBE_NAMESPACE is required, ");
+  expect(text).toContain("; SERVICE_TOKEN: SERVICE_TOKEN is required when ZITI_ENABLED is true, ");
+  expect(text.trimEnd()).not.toContain("\n");
+  expect([await wrong.exited, await wrong.stdout.text()]).toEqual([1, ""]);
+  const good = runner({ KUBE_NAMESPACE: "workloads", GRPC_ADDR: "nonsense" }, "check-config");
+  expect([await good.exited, await good.stdout.text(), await good.stderr.text()]).toEqual([
+    0,
+    "the configuration is good\n",
+    "",
+  ]);
+  const unknown = runner(env, "check-confg");
+  expect(await unknown.stderr.text()).toBe('k8s-runner failed: unknown command "check-confg": known is check-config\n');
+  expect(await unknown.exited).toBe(1);
 });
 
 test("it serves before the cluster answers, tells what it does in JSON lines, and ends with 0 when told to", async () => {

@@ -1,0 +1,52 @@
+import { shown } from "./pod/validate.ts";
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * The environment while it is read, and everything that is wrong with it. A problem is told as `KEY: wrong, right`: where
+ * the contract has a text for it (process.md section 1), `wrong` is that text, whole, so that whoever searches a log for it
+ * still finds it.
+ */
+export class Variables {
+  readonly problems: string[] = [];
+  readonly #env: Environment;
+
+  constructor(env: Environment) {
+    this.#env = env;
+  }
+
+  /** The trimmed value; undefined when the variable is not set, empty when it is set and blank. */
+  text(key: string): string | undefined {
+    return this.#env[key]?.trim();
+  }
+
+  /** The same, but a blank value is as good as none. */
+  nonBlank(key: string): string | undefined {
+    return this.text(key) || undefined;
+  }
+
+  /** `wrong` may quote a value, but never a secret one; `right` says what to do, as in "set true or false". */
+  wrong(key: string, wrong: string, right: string): void {
+    this.problems.push(`${key}: ${shown(wrong)}, ${right}`);
+  }
+
+  /** Go's strconv.ParseBool, whose spellings operators' manifests rely on. False when not set or wrong. */
+  flag(key: string): boolean {
+    const value = this.text(key);
+    if (value === undefined) return false;
+    const found = booleans.get(value);
+    if (value === "") this.wrong(key, `${key} must be true or false`, "set one of them or leave it unset");
+    else if (found === undefined)
+      this.wrong(key, `invalid ${key}: strconv.ParseBool: parsing "${value}": invalid syntax`, "set true or false");
+    return found ?? false;
+  }
+}
+
+const booleans: ReadonlyMap<string, boolean> = new Map([
+  ...["1", "t", "T", "TRUE", "true", "True"].map((word) => [word, true] as const),
+  ...["0", "f", "F", "FALSE", "false", "False"].map((word) => [word, false] as const),
+]);
+
+/** The text of a failed read of a file, which Node ends with the path that our own texts begin with. */
+export const fileProblem = (error: unknown): string =>
+  error instanceof Error ? error.message.replace(/, open '.*'$/s, "") : "cannot be read";
