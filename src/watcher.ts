@@ -44,6 +44,9 @@ export interface WatcherOptions {
   };
 }
 
+/** Whoever has to act on what happens to Pods asks for no more than this. */
+export type PodChanges = Pick<PodWatcher, "follow">;
+
 /**
  * The informer: what LIST and WATCH say about our Pods, and the reads that every answer about them comes from. Absence is
  * told only when it is proven, by a live cache that has seen our own writes or by the API server (ruling 5).
@@ -184,6 +187,13 @@ export class PodWatcher {
     const own = (change: Change) => listener(change); // so that one function can subscribe twice
     this.#listeners.add(own);
     return () => void this.#listeners.delete(own);
+  }
+
+  /** The same, but first, and at once, every Pod as it is now, as if it had just been applied. */
+  follow(listener: (change: Change) => void): () => void {
+    const stop = this.subscribe(listener);
+    for (const pod of this.#cache.all()) this.#call(listener, { type: "applied", pod });
+    return stop;
   }
 
   /** All Pods as the API has them; undefined when the cache itself may answer. */
