@@ -3,6 +3,7 @@ import { RunnerService } from "./gen/agynio/api/runner/v1/runner_pb.ts";
 import type { Access } from "./kube/access.ts";
 import { Kube } from "./kube/client.ts";
 import type { Log } from "./log.ts";
+import { PlatformLink } from "./platform.ts";
 import { Executions } from "./runner/execution.ts";
 import { observe } from "./runner/observe.ts";
 import { runnerService } from "./runner/service.ts";
@@ -13,9 +14,12 @@ import { PodWatcher } from "./watcher.ts";
 export interface App extends AsyncDisposable {
   readonly address: { readonly host: string; readonly port: number };
   readonly watcher: PodWatcher;
-  /** Resolves with the cause when it can no longer be reached. */
+  /** Resolves with the cause when it can no longer be reached, over TCP or through the platform. */
   readonly failed: Promise<Error>;
-  /** Lets running calls end for up to `graceMs`, then ends them; resolves when nothing of the app runs any more. */
+  /**
+   * Lets running calls end for up to `graceMs`, then ends them; resolves when nothing of the app runs any more. Rejects
+   * then, when it had not joined the platform, with why.
+   */
   close(graceMs: number): Promise<void>;
 }
 
@@ -50,10 +54,19 @@ export async function startApp({ config, access, log }: { config: Config; access
   const { host, port } = server.address;
   caller("server").info({ listener: "tcp", addr: `${host}:${port}` }, "gRPC server starting");
 
+  const link =
+    config.platform === undefined
+      ? undefined
+      : new PlatformLink({ settings: config.platform, config, pods: watcher, server, log: caller("platform") });
+
   const close = async (graceMs: number): Promise<void> => {
+    link?.leave();
     await server.close(graceMs);
+    const failure = await link?.close();
     over.abort(new Error("the runner has ended"));
     await Promise.all(background);
+    if (failure !== undefined) throw failure;
   };
-  return { address: server.address, watcher, failed: server.failed, close, [Symbol.asyncDispose]: () => close(0) };
+  const failed = link === undefined ? server.failed : Promise.race([server.failed, link.failed]);
+  return { address: server.address, watcher, failed, close, [Symbol.asyncDispose]: () => close(0) };
 }

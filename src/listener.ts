@@ -7,7 +7,7 @@ import {
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from "node:http2";
-import { createServer, type Socket } from "node:net";
+import { createServer, type ListenOptions, type Server, type Socket } from "node:net";
 import type { Log } from "./log.ts";
 
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
@@ -40,7 +40,7 @@ interface Connection {
   requests: number;
 }
 
-/** One TCP port for HTTP/1.1 and HTTP/2 with prior knowledge, and every connection on it. */
+/** One TCP port, and a Unix socket if asked, for HTTP/1.1 and HTTP/2 with prior knowledge, and every connection on them. */
 export class Listener {
   readonly #log: Log;
   readonly #idleMs: number;
@@ -49,6 +49,8 @@ export class Listener {
   /** HTTP/2 streams that are answered and whose requests go on. */
   readonly #answered = new Set<ServerHttp2Stream>();
   readonly #server = createServer((socket) => this.#accept(socket));
+  /** For connections from this machine: what comes through it is served as what comes over TCP. */
+  readonly #local = createServer((socket) => this.#accept(socket));
   readonly #http1;
   readonly #http2;
   readonly #closed = Promise.withResolvers<void>();
@@ -86,20 +88,30 @@ export class Listener {
    * Throws `listen on <address>: <cause>`.
    */
   async listen(address: string): Promise<{ host: string; port: number }> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#server.once("error", reject);
-    try {
-      this.#server.listen(hostAndPort(address), resolve);
-      await promise;
-    } catch (error) {
-      const text = error instanceof Error ? error.message : String(error);
-      throw new Error(`listen on ${address}: ${text}`, { cause: error });
-    }
-    this.#server.off("error", reject);
-    this.#server.on("error", this.#failed.resolve);
+    await this.#open(this.#server, address, () => hostAndPort(address));
     const bound = this.#server.address();
     if (bound === null || typeof bound === "string") throw new Error(`listen on ${address}: not a TCP address`);
     return { host: bound.address, port: bound.port };
+  }
+
+  /** Starts to accept on a Unix socket as well, which is made at `path`. Throws `listen on <path>: <cause>`. */
+  async listenOnSocket(path: string): Promise<void> {
+    if (this.#draining) throw new Error(`listen on ${path}: the server is closing`);
+    await this.#open(this.#local, path, () => ({ path }));
+  }
+
+  async #open(server: Server, name: string, where: () => ListenOptions): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    server.once("error", reject);
+    try {
+      server.listen(where(), resolve);
+      await promise;
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      throw new Error(`listen on ${name}: ${text}`, { cause: error });
+    }
+    server.off("error", reject);
+    server.on("error", this.#failed.resolve);
   }
 
   /** Accepts nothing more and tells every client so. What is under way ends in its own time, then its connection closes. */
@@ -107,6 +119,7 @@ export class Listener {
     if (this.#draining) return;
     this.#draining = true;
     this.#server.close();
+    if (this.#local.listening) this.#local.close();
     for (const session of this.#sessions) session.close(); // GOAWAY now; closes after its last stream
     for (const stream of this.#answered) cutRequest(stream);
     for (const [socket, { protocol, requests }] of this.#connections) {

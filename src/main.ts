@@ -1,3 +1,4 @@
+import { writeFileSync } from "node:fs";
 import { startApp } from "./app.ts";
 import { loadConfig } from "./config.ts";
 import { type Access, clusterAccess } from "./kube/access.ts";
@@ -15,6 +16,15 @@ function during<T>(step: string, work: () => T): T {
   }
 }
 
+/** Neither ours nor a child's core dump holds any memory: tokens and keys are in it (core(5); inherited by children). */
+function dumpNoMemory(): void {
+  try {
+    writeFileSync("/proc/self/coredump_filter", "0");
+  } catch {
+    // Not Linux, or a kernel without core dumps.
+  }
+}
+
 /** `k8s-runner` serves; `k8s-runner check-config` reads the configuration, says what is wrong with it, and does no more. */
 async function main([command, ...rest]: readonly string[]): Promise<void> {
   if (command === "check-config" && rest.length === 0) {
@@ -24,6 +34,7 @@ async function main([command, ...rest]: readonly string[]): Promise<void> {
   }
   if (command !== undefined)
     throw new Error(`unknown command "${[command, ...rest].join(" ")}": known is check-config`);
+  dumpNoMemory();
   const stopping = Promise.withResolvers<void>();
   for (const signal of ["SIGINT", "SIGTERM"] as const)
     process.on(signal, () => {
@@ -39,7 +50,11 @@ async function main([command, ...rest]: readonly string[]): Promise<void> {
   );
   const app = await startApp({ config, access, log });
   const failure = await Promise.race([stopping.promise, app.failed]);
-  if (failure !== undefined) throw failure;
+  if (failure !== undefined) {
+    // Quickly: Kubernetes starts it anew. What it had to say of its end is told already.
+    await app.close(0).catch(() => undefined);
+    throw failure;
+  }
   log.info({ caller: "main" }, "shutting down");
   await app.close(SHUTDOWN_GRACE_MS);
 }

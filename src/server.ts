@@ -18,7 +18,9 @@ export interface ServerOptions {
 
 export interface RunningServer extends AsyncDisposable {
   readonly address: { host: string; port: number };
-  /** Resolves with the cause when the port can no longer be served. */
+  /** Serves the same on a Unix socket as well. Throws `listen on <path>: <cause>`. */
+  listenOnSocket(path: string): Promise<void>;
+  /** Resolves with the cause when the port, or that socket, can no longer be served. */
   readonly failed: Promise<Error>;
   /**
    * Takes no new connections and calls, lets running calls end for up to `graceMs`, then aborts their signals with
@@ -46,7 +48,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     listener.destroy();
     await listener.closed;
   };
-  return { address, failed: listener.failed, close, [Symbol.asyncDispose]: () => close(0) };
+  const listenOnSocket = (path: string) => listener.listenOnSocket(path);
+  return { address, listenOnSocket, failed: listener.failed, close, [Symbol.asyncDispose]: () => close(0) };
 }
 
 /** Whether `end` came within `ms`. */
