@@ -197,6 +197,7 @@ export class StateReporter {
         if (report === undefined || signal.aborted) return;
         attempt = report === last ? attempt + 1 : 1;
         last = report;
+        workload.told = undefined; // until it is answered, either may be on the platform's record
         const outcome = await this.#send(report);
         if (outcome === "applied") this.#applied(workload, report, pod);
         else if (this.#endsAll(outcome)) return;

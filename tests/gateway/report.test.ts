@@ -343,6 +343,22 @@ test("table 5.2, Ordering: a state that does not hold any more is not sent, and 
   expect(link.told(W)).toEqual(["RUNNING", "RUNNING", "FAILED"]);
 });
 
+test("table 5.2, Ordering: a report whose answer is lost may be on record, so the state before it is told again", async () => {
+  await using link = await reporting({ timing: { waitsMs: [3_600_000, 3_600_000] } });
+  link.pods.put(podIn("ready", W));
+  await link.settled();
+  link.gateway.script.state = ({ count, request }) => {
+    if (count !== 2) return undefined;
+    link.gateway.record.set(W, { status: "FAILED", observedMs: Number(request.observedAt?.seconds) * 1000 });
+    throw refused("lost", Code.Unavailable);
+  };
+  link.pods.put(podIn("failed", W));
+  await until("the answer was lost", () => link.told(W).length === 2 || undefined);
+  link.pods.put(podIn("ready", W));
+  await link.settled();
+  expect([link.told(W), link.gateway.record.get(W)?.status]).toEqual([["RUNNING", "FAILED", "RUNNING"], "RUNNING"]);
+});
+
 test("table 5.2, Ordering: a workload whose report hangs holds up no other one", async () => {
   await using link = await reporting({
     script: { state: ({ request }) => (request.workloadId === W ? never() : undefined) },

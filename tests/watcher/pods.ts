@@ -8,12 +8,14 @@ export interface PodOptions {
   labels?: Record<string, string>;
   claims?: string[];
   phase?: string;
+  /** On top of the phase. */
+  status?: NonNullable<Pod["status"]>;
   managed?: boolean;
 }
 
 /** A workload's Pod as the API server has it. */
 export function workloadPod(id: string, version: string, options: PodOptions = {}): Pod {
-  const { uid = `uid-${id}`, labels = {}, claims = [], phase = "Running", managed = true } = options;
+  const { uid = `uid-${id}`, labels = {}, claims = [], phase = "Running", status = {}, managed = true } = options;
   const ours = { [MANAGED_BY_LABEL]: MANAGER, [WORKLOAD_ID_LABEL]: id };
   return {
     kind: "Pod",
@@ -23,7 +25,7 @@ export function workloadPod(id: string, version: string, options: PodOptions = {
       containers: [{ name: "main", image: "alpine:3.21" }],
       volumes: claims.map((claimName) => ({ name: claimName, persistentVolumeClaim: { claimName } })),
     },
-    status: { phase },
+    status: { phase, ...status },
   };
 }
 
