@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { claimProblem } from "./claims.ts";
 import { RunningContainer } from "./container.ts";
 import { NODE_NAME, type Occurrence, recordEvent } from "./events.ts";
+import { startProblem } from "./images.ts";
 import { sandboxOf } from "./namespaces.ts";
 import { isPod, isSecret, type StoredPod, timestamp } from "./objects.ts";
 import { Pipes } from "./pipes.ts";
@@ -201,26 +202,23 @@ class PodWorker {
       writeFileSync(join(place, key), Buffer.from(value, "base64"));
   }
 
-  /** Images are names only. One that says that it is missing, or that is no name, is not had, as long as the Pod is there. */
+  /** Images are names only. A container that cannot be made from its own waits as long as the Pod is there. */
   async #pull(): Promise<void> {
-    const bad = this.#all.find(({ spec }) => !isImage(spec.image ?? "") || isMissing(spec.image ?? ""));
-    if (bad === undefined) return;
-    const { name, image = "" } = bad.spec;
+    const { securityContext } = this.#pod().spec;
+    const problems = this.#all.map((container) => ({
+      container,
+      problem: startProblem(container.spec, securityContext),
+    }));
+    const bad = problems.find(({ problem }) => problem !== undefined);
+    if (bad?.problem === undefined) return;
+    const { name, image = "" } = bad.container.spec;
     const tell = (reason: string, message: string) => {
-      bad.waits(reason, message);
+      bad.container.waits(reason, message);
       this.#publish();
       this.#record({ reason: "Failed", message: `Error: ${reason}`, type: "Warning", container: name });
     };
-    if (!isImage(image))
-      tell(
-        "InvalidImageName",
-        `Failed to apply default image tag "${image}": couldn't parse image name "${image}": invalid reference format`,
-      );
-    else {
-      tell(
-        "ErrImagePull",
-        `failed to pull and unpack image "${image}": failed to resolve reference "${image}": not found`,
-      );
+    tell(bad.problem.reason, bad.problem.message);
+    if (bad.problem.reason === "ErrImagePull") {
       await Promise.race([Bun.sleep(BACK_OFF_MS), this.#until(() => false)]);
       tell("ImagePullBackOff", `Back-off pulling image "${image}": ErrImagePull`);
     }
@@ -380,9 +378,3 @@ class PodWorker {
     return { lastProbeTime: null as unknown as string, lastTransitionTime: since ?? timestamp(), ...now };
   }
 }
-
-const isMissing = (image: string): boolean => /missing|\.invalid\//.test(image);
-
-/** A reference as the container runtime parses it: lower-case path, then a tag, a digest or both. */
-const isImage = (image: string): boolean =>
-  /^[a-z0-9]+([._:/-]+[a-z0-9]+)*(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?$/.test(image);
