@@ -27,7 +27,9 @@ import (
 )
 
 const (
-	checkPeriod = 30 * time.Second
+	// For each step to a bound service; the runner takes a longer silence for a hang.
+	startTimeout = time.Minute
+	checkPeriod  = 30 * time.Second
 	// A check that takes longer has failed, so that something is told of every one.
 	checkTimeout = 20 * time.Second
 	// So many failures in a row mean that the identity or the binding is gone for good.
@@ -74,11 +76,14 @@ func run(stdin io.Reader, service, socket string, report func(event)) error {
 	if err != nil {
 		return fmt.Errorf("parse ziti identity: %w", err)
 	}
-	context, err := ziti.NewContext(config)
+	var context ziti.Context
+	var listener net.Listener
+	err = within(startTimeout, func() (err error) { context, err = ziti.NewContext(config); return err })
 	if err != nil {
 		return fmt.Errorf("create ziti context: %w", err)
 	}
-	listener, err := context.Listen(service) // with the SDK's default options
+	// With the SDK's default options.
+	err = within(startTimeout, func() (err error) { listener, err = context.Listen(service); return err })
 	if err != nil {
 		return fmt.Errorf("listen on ziti service %s: %w", service, err)
 	}
@@ -143,9 +148,17 @@ func watch(check func() error, period, timeout time.Duration, report func(event)
 	}
 }
 
-func within(timeout time.Duration, check func() error) error {
+// within does work that has to be done in time. The SDK waits for ever for a controller, and panics at a bad key.
+func within(timeout time.Duration, work func() error) error {
 	done := make(chan error, 1)
-	go func() { done <- check() }()
+	go func() {
+		defer func() {
+			if cause := recover(); cause != nil {
+				done <- fmt.Errorf("%v", cause)
+			}
+		}()
+		done <- work()
+	}()
 	select {
 	case err := <-done:
 		return err

@@ -273,6 +273,12 @@ func TestAHangingCheckHasFailed(t *testing.T) {
 	}
 }
 
+func TestAPanicIsAnError(t *testing.T) {
+	if err := within(time.Hour, func() error { panic("bad key") }); err == nil || err.Error() != "bad key" {
+		t.Fatalf("got %v", err)
+	}
+}
+
 func TestTheIdentityComesThroughStdin(t *testing.T) {
 	stdin, runner := io.Pipe()
 	gone := make(chan struct{})
