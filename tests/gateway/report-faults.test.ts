@@ -61,3 +61,17 @@ test("when reporting stops by itself, that is logged and nothing else ends", asy
   await link.running;
   expect(link.lines("workload state reporting stopped")).toMatchObject([{ level: "warn", error: "no Pods to follow" }]);
 });
+
+test("fault table, gateway slow: the calls at a time are bounded, and one report a workload waits for its turn", async () => {
+  const gate = held();
+  await using link = await reporting({ script: { state: () => gate.wait().then(() => undefined) } });
+  for (let index = 1; index <= 150; index++) link.pods.put(podIn("ready", id(index)));
+  await until("as many calls as may be are there", () => gate.waiting.length === 64 || undefined);
+  let added = 150;
+  while (link.reporter.pending > 0) {
+    gate.release();
+    await new Promise(setImmediate);
+    if (added < 250) link.pods.put(podIn("ready", id(++added))); // these find slots that were in use before
+  }
+  expect([link.gateway.calls.most, link.gateway.record.size]).toEqual([64, 250]);
+});

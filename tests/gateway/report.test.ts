@@ -322,6 +322,19 @@ test("table 5.2, Ordering: one workload's reports never overtake, and only its n
   expect(link.told(W)).toEqual(["RUNNING", "FAILED"]);
 });
 
+test("table 5.2, Ordering: what comes of a report that is not the newest any more does not touch the newest", async () => {
+  const gate = held();
+  await using link = await reporting({
+    script: { state: ({ count }) => (count === 1 ? gate.wait().then(() => false) : undefined) },
+  });
+  link.pods.put(podIn("ready", W));
+  await until("the first report is there", () => gate.waiting.length === 1 || undefined);
+  link.pods.put(podIn("failed", W));
+  gate.release(); // it is not applied
+  await link.settled();
+  expect([link.told(W), link.gateway.record.get(W)?.status]).toEqual([["RUNNING", "FAILED"], "FAILED"]);
+});
+
 test("table 5.2, Ordering: a state that does not hold any more is not sent, and a new one does not wait for a retry", async () => {
   await using link = await reporting({
     timing: { waitsMs: [3_600_000, 3_600_000] },
