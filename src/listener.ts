@@ -2,8 +2,10 @@ import { createServer as createHttp1Server, type IncomingMessage, type ServerRes
 import {
   constants,
   createServer as createHttp2Server,
+  type Http2Server,
   type Http2ServerRequest,
   type Http2ServerResponse,
+  type IncomingHttpHeaders,
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from "node:http2";
@@ -13,6 +15,17 @@ import type { Log } from "./log.ts";
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
 export type HttpResponse = ServerResponse | Http2ServerResponse;
 export type HttpHandler = (request: HttpRequest, response: HttpResponse) => void;
+/** Takes an HTTP/2 stream as it is, or leaves it to the HttpHandler and says so by false. */
+export type StreamHandler = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => boolean;
+
+export interface ListenerOptions {
+  readonly handle: HttpHandler;
+  /** Asked first. */
+  readonly handleStream?: StreamHandler;
+  readonly log: Log;
+  /** How long a connection may be without a request under way. */
+  readonly idleMs?: number;
+}
 
 /** What every HTTP/2 connection begins with (RFC 9113 section 3.4), as far as it takes to tell it from HTTP/1.1. */
 const PREFACE = Buffer.from("PRI * HTTP/2");
@@ -57,7 +70,7 @@ export class Listener {
   readonly #failed = Promise.withResolvers<Error>();
   #draining = false;
 
-  constructor({ handle, log, idleMs = IDLE_MS }: { handle: HttpHandler; log: Log; idleMs?: number }) {
+  constructor({ handle, handleStream = () => false, log, idleMs = IDLE_MS }: ListenerOptions) {
     this.#log = log;
     this.#idleMs = idleMs;
     // requestTimeout would end a request that streams for long, on runtimes that keep it.
@@ -65,12 +78,9 @@ export class Listener {
       this.#trackRequest(request.socket, response);
       handle(request, response);
     });
-    this.#http2 = createHttp2Server({ maxSessionMemory: SESSION_MEMORY }, (request, response) => {
-      request.stream.once("finish", () => this.#dismiss(request.stream));
-      handle(request, response);
-    });
+    this.#http2 = createHttp2Server({ maxSessionMemory: SESSION_MEMORY }, handle);
     this.#http2.on("session", (session) => this.#trackSession(session));
-    this.#http2.on("stream", (stream) => stream.on("error", (error) => this.#debug("stream failed", error)));
+    this.#routeStreams(this.#http2, handleStream);
   }
 
   /** Resolves with what went wrong when the port can no longer be served. */
@@ -173,6 +183,20 @@ export class Listener {
       socket.resume();
     };
     socket.on("data", onData);
+  }
+
+  /**
+   * Puts `handleStream` before the making of requests and responses, which costs more than a short call. What makes them
+   * is the listener that the server has added for its handler of requests.
+   */
+  #routeStreams(server: Http2Server, handleStream: StreamHandler): void {
+    const [makeRequest] = server.listeners("stream");
+    server.removeAllListeners("stream");
+    server.on("stream", (stream: ServerHttp2Stream, headers, ...rest) => {
+      stream.on("error", (error) => this.#debug("stream failed", error));
+      stream.once("finish", () => this.#dismiss(stream));
+      if (!handleStream(stream, headers)) makeRequest?.call(server, stream, headers, ...rest);
+    });
   }
 
   #trackSession(session: ServerHttp2Session): void {

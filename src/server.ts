@@ -1,5 +1,6 @@
 import { Code, ConnectError, type ConnectRouter, type Interceptor } from "@connectrpc/connect";
 import { rpcHandler } from "./adapter.ts";
+import { grpcHandler } from "./grpc/handler.ts";
 import { Listener } from "./listener.ts";
 import type { Log } from "./log.ts";
 
@@ -35,8 +36,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const { log } = options;
   const shutdown = new AbortController();
   let closing: ConnectError | undefined;
-  const handle = rpcHandler({ ...options, shutdownSignal: shutdown.signal, closed: () => closing });
-  const listener = new Listener({ handle, log });
+  const serving = { ...options, shutdownSignal: shutdown.signal, closed: () => closing };
+  const listener = new Listener({ handle: rpcHandler(serving), handleStream: grpcHandler(serving), log });
   const address = await listener.listen(options.address);
 
   const close = async (graceMs: number): Promise<void> => {

@@ -31,6 +31,7 @@ func main() {
 func run(ctx context.Context) (err error) {
 	image := flag.String("image", "alpine:3.19", "image of the measured workload; needs /bin/sh, echo and head")
 	rounds := flag.Int("rounds", 0, "rounds of each row; 0 is the row's own number")
+	wire := flag.Bool("wire", false, "instead of all rows, compare the own gRPC with connect-node's; needs no cluster")
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), "Rows: %s\n", strings.Join(names(), ", "))
 		flag.PrintDefaults()
@@ -40,6 +41,9 @@ func run(ctx context.Context) (err error) {
 		if !slices.Contains(names(), name) {
 			return fmt.Errorf("no row %q; there are %s", name, strings.Join(names(), ", "))
 		}
+	}
+	if *wire {
+		return measureWire(ctx, *rounds, os.Stdout)
 	}
 	wanted := func(name string) bool { return flag.NArg() == 0 || slices.Contains(flag.Args(), name) }
 

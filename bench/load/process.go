@@ -24,8 +24,9 @@ type process struct {
 }
 
 // start runs a server under Bun and waits for the log line on its stderr that tells its address.
-func start(env []string, file string) (*process, error) {
-	command := exec.Command("bun", file)
+func start(env []string, args ...string) (*process, error) {
+	file := args[0]
+	command := exec.Command("bun", args...)
 	command.Env = append(os.Environ(), env...)
 	// A group of its own: an interrupt from the keyboard must not end the runner before its workload is removed.
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

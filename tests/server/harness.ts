@@ -156,6 +156,10 @@ export async function rawHttp2(
   return result;
 }
 
+/** gRPC's status of an answer, from its trailers or from the head that is all of it. */
+export const statusOf = ({ headers, headersOnly, trailers }: RawResponse): Record<string, string> =>
+  headersOnly ? headers : trailers;
+
 /** An HTTP/2 connection with prior knowledge, closed at the end of its scope. */
 export async function http2Session(baseUrl: string): Promise<ClientHttp2Session & Disposable> {
   const session = connectHttp2(baseUrl);

@@ -1,0 +1,114 @@
+import type { OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
+import type { Message } from "@bufbuild/protobuf";
+import { ConnectError } from "@connectrpc/connect";
+import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
+import type { Codec } from "./codec.ts";
+import type { Compression } from "./compression.ts";
+import { COMPRESSED, PREFIX_BYTES } from "./envelopes.ts";
+
+/** Smaller messages are not worth compressing, in bytes; as Connect's own handlers have it. */
+const COMPRESS_FROM_BYTES = 1024;
+
+export interface ResponseOptions {
+  readonly codec: Codec;
+  readonly compression: Compression | undefined;
+  /** What the handler adds to the head of the answer, and to its end. */
+  readonly metadata: { readonly header: Headers; readonly trailer: Headers };
+}
+
+/** The answer to one call: head, messages and status, on the stream that asked. */
+export class Response {
+  readonly #stream: ServerHttp2Stream;
+  readonly #options: ResponseOptions;
+  /** Who waits for room in the stream. */
+  #writer: PromiseWithResolvers<void> | undefined;
+
+  constructor(stream: ServerHttp2Stream, options: ResponseOptions) {
+    this.#stream = stream;
+    this.#options = options;
+  }
+
+  /** Writes a message and resolves when there is room for another: at once, or when the caller has read enough. */
+  async write(message: Message): Promise<void> {
+    const { codec, compression } = this.#options;
+    const parts = compression === undefined ? codec.split(message) : undefined;
+    const frame =
+      parts === undefined ? await this.#framed(codec.serialize(message)) : framed(0, parts.head, parts.data.length);
+    this.#begin();
+    let hasRoom = this.#stream.write(frame);
+    if (parts !== undefined) hasRoom = this.#stream.write(parts.data);
+    if (hasRoom) return;
+    if (this.#writer === undefined) this.#stream.on("drain", () => this.#writer?.resolve());
+    this.#writer = Promise.withResolvers();
+    await this.#writer.promise;
+  }
+
+  /** Rejects who waits for room. */
+  interrupt(reason: unknown): void {
+    this.#writer?.reject(reason);
+  }
+
+  /** Ends the answer with OK, after one more message where there is one. */
+  async end(message?: Message): Promise<void> {
+    const frame = message === undefined ? undefined : await this.#framed(this.#options.codec.serialize(message));
+    this.#begin();
+    this.#finish({ ...plain(this.#options.metadata.trailer), "grpc-status": "0" }, frame);
+  }
+
+  /** Ends the answer with an error: by its head alone ("trailers-only") where nothing has to go before. */
+  fail(error: ConnectError): void {
+    const { codec, metadata } = this.#options;
+    const status = plain(setTrailerStatus(metadata.trailer, wellFormed(error)));
+    if (this.#stream.headersSent || Object.keys(plain(metadata.header)).length > 0) {
+      this.#begin();
+      this.#finish(status);
+    } else {
+      this.#stream.respond({ ":status": 200, ...status, "content-type": codec.contentType }, { endStream: true });
+    }
+  }
+
+  #begin(): void {
+    if (this.#stream.headersSent) return;
+    const { codec, compression, metadata } = this.#options;
+    const head: OutgoingHttpHeaders = { ":status": 200, ...plain(metadata.header), "content-type": codec.contentType };
+    if (compression !== undefined) head["grpc-encoding"] = compression.name;
+    this.#stream.respond(head, { waitForTrailers: true });
+  }
+
+  #finish(status: OutgoingHttpHeaders, frame?: Uint8Array): void {
+    this.#stream.once("wantTrailers", () => this.#stream.sendTrailers(status));
+    this.#stream.end(frame);
+  }
+
+  async #framed(message: Uint8Array): Promise<Uint8Array> {
+    const { compression } = this.#options;
+    if (compression === undefined || message.length < COMPRESS_FROM_BYTES) return framed(0, message);
+    return framed(COMPRESSED, await compression.compress(message));
+  }
+}
+
+/** A message with its prefix. `more` bytes of the message are written after it. */
+function framed(flags: number, message: Uint8Array, more = 0): Uint8Array {
+  const frame = Buffer.allocUnsafe(PREFIX_BYTES + message.length);
+  frame[0] = flags;
+  frame.writeUInt32BE(message.length + more, 1);
+  frame.set(message, PREFIX_BYTES);
+  return frame;
+}
+
+function plain(headers: Headers): OutgoingHttpHeaders {
+  const result: OutgoingHttpHeaders = {};
+  headers.forEach((value, name) => {
+    result[name] = value;
+  });
+  return result;
+}
+
+/** A cut character would make the message impossible to encode, and the caller wait for ever. */
+const wellFormed = (error: ConnectError): ConnectError => {
+  if (error.rawMessage.isWellFormed()) return error;
+  const { code, metadata, details, cause } = error;
+  const result = new ConnectError(error.rawMessage.toWellFormed(), code, metadata, undefined, cause);
+  result.details = details;
+  return result;
+};
