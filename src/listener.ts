@@ -194,7 +194,7 @@ export class Listener {
     server.removeAllListeners("stream");
     server.on("stream", (stream: ServerHttp2Stream, headers, ...rest) => {
       stream.on("error", (error) => this.#debug("stream failed", error));
-      stream.once("finish", () => this.#dismiss(stream));
+      stream.on("finish", () => this.#dismiss(stream));
       if (!handleStream(stream, headers)) makeRequest?.call(server, stream, headers, ...rest);
     });
   }

@@ -65,7 +65,9 @@ export class Call {
       compression: this.#compressions.response,
       metadata: { header: this.#context.responseHeader, trailer: this.#context.responseTrailer },
     });
-    stream.once("close", () => this.abort(gone(stream)));
+    stream.on("close", () => {
+      if (!this.#abort.signal.aborted) this.abort(gone(stream));
+    });
     const failure = this.#compressions.error ?? error;
     if (failure !== undefined) this.#envelopes.fail(failure);
     if (timeoutMs !== undefined && timeoutMs <= 0) this.abort(expired());

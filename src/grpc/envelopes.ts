@@ -68,6 +68,7 @@ export class Envelopes {
     while (bytes.length >= PREFIX_BYTES) {
       this.#length ??= bytes.readUInt32BE(1);
       if (this.#length > this.#limit) {
+        this.#stream.pause(); // until the answer is out; then what still comes is thrown away
         this.#break(tooLarge(this.#length, this.#limit));
         return;
       }
@@ -103,7 +104,6 @@ export class Envelopes {
     this.#failure ??= { reason };
     this.#chunks = [];
     this.#bytes = 0;
-    this.#stream.pause();
     this.#waiter?.reject(reason);
     this.#waiter = undefined;
   }

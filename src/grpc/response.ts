@@ -32,20 +32,34 @@ export class Response {
   async write(message: Message): Promise<void> {
     const { codec, compression } = this.#options;
     const parts = compression === undefined ? codec.split(message) : undefined;
-    const frame =
-      parts === undefined ? await this.#framed(codec.serialize(message)) : framed(0, parts.head, parts.data.length);
+    if (parts !== undefined) {
+      this.#begin();
+      this.#stream.write(framed(0, parts.head, parts.data.length));
+      // Not only when the stream is full: what waits there together is copied into one piece, which costs more.
+      const written = this.#wait();
+      this.#stream.write(parts.data, () => this.#goOn());
+      await written;
+      return;
+    }
+    const frame = await this.#framed(codec.serialize(message));
     this.#begin();
-    let hasRoom = this.#stream.write(frame);
-    if (parts !== undefined) hasRoom = this.#stream.write(parts.data);
-    if (hasRoom) return;
-    if (this.#writer === undefined) this.#stream.on("drain", () => this.#writer?.resolve());
-    this.#writer = Promise.withResolvers();
-    await this.#writer.promise;
+    if (this.#stream.write(frame)) return;
+    this.#stream.once("drain", () => this.#goOn());
+    await this.#wait();
   }
 
   /** Rejects who waits for room. */
   interrupt(reason: unknown): void {
     this.#writer?.reject(reason);
+  }
+
+  #wait(): Promise<void> {
+    this.#writer = Promise.withResolvers();
+    return this.#writer.promise;
+  }
+
+  #goOn(): void {
+    this.#writer?.resolve();
   }
 
   /** Ends the answer with OK, after one more message where there is one. */
@@ -76,7 +90,7 @@ export class Response {
   }
 
   #finish(status: OutgoingHttpHeaders, frame?: Uint8Array): void {
-    this.#stream.once("wantTrailers", () => this.#stream.sendTrailers(status));
+    this.#stream.on("wantTrailers", () => this.#stream.sendTrailers(status));
     this.#stream.end(frame);
   }
 
