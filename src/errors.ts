@@ -49,6 +49,7 @@ export function withDetail(prefix: string, detail: string): string {
   const text = detail
     .trim()
     .replace(/\p{Cc}+/gu, " ")
-    .slice(0, MESSAGE_LIMIT);
+    .slice(0, MESSAGE_LIMIT)
+    .toWellFormed(); // half of a character that was cut cannot be sent
   return text === "" ? prefix : `${prefix}: ${text}`;
 }

@@ -30,6 +30,8 @@ test("a message is one line of at most 4,096 characters", () => {
   const { rawMessage } = toConnectError(new KubeError(422, "Invalid", `a\r\n\u001b[31mb${"c".repeat(10_000)}`));
   expect(rawMessage).toStartWith("invalid kubernetes request: a [31mbc");
   expect(rawMessage.length).toBeLessThan(4_200);
+  const { rawMessage: cut } = toConnectError(new KubeError(422, "Invalid", `${"c".repeat(4_095)}\u{1f600}`));
+  expect(cut.isWellFormed()).toBe(true); // half of a character could not be sent
 });
 
 test("what is not ours to tell is INTERNAL without its text, and keeps its cause for the log", () => {

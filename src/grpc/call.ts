@@ -38,6 +38,8 @@ export class Call {
   readonly #compressions: Compressions;
   readonly #envelopes: Envelopes;
   readonly #response: Response;
+  /** Whether its interceptors know of it, and tell the log. */
+  #isSeen = false;
 
   constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, options: CallOptions) {
     this.#stream = stream;
@@ -74,21 +76,21 @@ export class Call {
     else if (timeoutMs !== undefined) this.#timer = startTimer(timeoutMs, () => this.abort(expired()));
   }
 
-  /** Answers; resolves when the call is over, with the error that it ended with. */
+  /** Answers; resolves when the call is over, with why no interceptor has seen it, if that is so. */
   async serve(): Promise<ConnectError | undefined> {
     try {
       await this.#answer();
-      return undefined;
     } catch (error) {
       const failure =
         error instanceof ConnectError
           ? error
           : new ConnectError("internal error", Code.Internal, undefined, undefined, error);
       if (!this.#stream.destroyed && !this.#stream.closed) this.#response.fail(failure);
-      return failure;
+      if (!this.#isSeen) return failure;
     } finally {
       this.abort(OVER);
     }
+    return undefined;
   }
 
   /** Fires the signal of the call and wakes it wherever it waits for its caller. The first reason counts. */
@@ -104,10 +106,12 @@ export class Call {
     const { spec, interceptors } = this.#options;
     if (spec.kind === "unary") {
       const input = await this.#single();
+      this.#isSeen = true;
       const output = await invokeUnaryImplementation(spec, this.#context, input, interceptors);
       await this.#response.end(output);
       return;
     }
+    this.#isSeen = true;
     const { signal } = this.#context;
     for await (const message of transformInvokeImplementation(spec, this.#context, interceptors)(this.#messages())) {
       signal.throwIfAborted();

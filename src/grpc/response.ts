@@ -22,6 +22,7 @@ export class Response {
   readonly #options: ResponseOptions;
   /** Who waits for room in the stream. */
   #writer: PromiseWithResolvers<void> | undefined;
+  #interruption: { reason: unknown } | undefined;
 
   constructor(stream: ServerHttp2Stream, options: ResponseOptions) {
     this.#stream = stream;
@@ -48,12 +49,14 @@ export class Response {
     await this.#wait();
   }
 
-  /** Rejects who waits for room. */
+  /** Rejects who waits for room, now or later. */
   interrupt(reason: unknown): void {
+    this.#interruption = { reason };
     this.#writer?.reject(reason);
   }
 
   #wait(): Promise<void> {
+    if (this.#interruption !== undefined) return Promise.reject(this.#interruption.reason);
     this.#writer = Promise.withResolvers();
     return this.#writer.promise;
   }

@@ -291,6 +291,34 @@ describe("a caller that does not read", () => {
     },
   );
 
+  test("and goes while the handler waits for something else, leaves it at its next message", async () => {
+    const goOn = Promise.withResolvers<void>();
+    const aborted = Promise.withResolvers<void>();
+    const left = Promise.withResolvers<void>();
+    await using runner = await serving({
+      async *streamWorkloadLogs(_, { signal }) {
+        signal.addEventListener("abort", () => aborted.resolve());
+        try {
+          yield chunk(Buffer.from("one"));
+          await goOn.promise; // and not of its signal
+          yield chunk(Buffer.from("two"));
+          expect.unreachable();
+        } finally {
+          left.resolve();
+        }
+      },
+    });
+    using session = await http2Session(runner.baseUrl);
+    const stream = post(session, "StreamWorkloadLogs");
+    stream.on("error", () => {}); // of our own cancellation
+    stream.end(empty);
+    await once(stream, "response");
+    stream.close(8);
+    await aborted.promise;
+    goOn.resolve();
+    await left.promise;
+  });
+
   test("is told of the server's end once it reads", async () => {
     await using runner = await endless(32 * 1024);
     using session = await http2Session(runner.baseUrl);
