@@ -123,7 +123,7 @@ export class Call {
   async #single(): Promise<Message> {
     const message = await this.#next();
     if (message === undefined) throw cardinality("missing input message");
-    if ((await this.#next()) !== undefined) throw cardinality("received extra input message");
+    if ((await this.#envelopes.next()) !== undefined) throw cardinality("received extra input message");
     return message;
   }
 

@@ -1,4 +1,4 @@
-import { constants } from "node:http2";
+import { constants, type ServerHttp2Stream } from "node:http2";
 import {
   type ConnectRouter,
   createMethodImplSpec,
@@ -8,6 +8,7 @@ import {
 import { parseContentType } from "@connectrpc/connect/protocol-grpc";
 import type { AdapterOptions } from "../adapter.ts";
 import type { StreamHandler } from "../listener.ts";
+import type { Log } from "../log.ts";
 import { Call } from "./call.ts";
 import { binaryCodec, type Codec, type CodecOptions, jsonCodec } from "./codec.ts";
 
@@ -40,19 +41,27 @@ export function grpcHandler(options: AdapterOptions): StreamHandler {
       return false;
     const codec = type.binary ? method.binary : method.json;
     const call = new Call(stream, headers, { spec: method.spec, codec, url, interceptors, maxMessageBytes });
-    calls.add(call);
-    call
-      .serve()
-      .then((error) => {
-        if (error !== undefined) log.debug({ rpc: path, error }, "request refused");
-      })
-      .catch((error: unknown) => {
-        log.debug({ rpc: path, error }, "response failed");
-        stream.close(constants.NGHTTP2_INTERNAL_ERROR); // half of an answer must not look like a whole one
-      })
-      .finally(() => calls.delete(call));
+    void serve(call, calls, { stream, log, rpc: path });
     return true;
   };
+}
+
+/** Never rejects. */
+async function serve(
+  call: Call,
+  calls: Set<Call>,
+  { stream, log, rpc }: { stream: ServerHttp2Stream; log: Log; rpc: string },
+): Promise<void> {
+  calls.add(call);
+  try {
+    const error = await call.serve();
+    if (error !== undefined) log.debug({ rpc, error }, "request refused");
+  } catch (error) {
+    log.debug({ rpc, error }, "response failed");
+    stream.close(constants.NGHTTP2_INTERNAL_ERROR); // half of an answer must not look like a whole one
+  } finally {
+    calls.delete(call);
+  }
 }
 
 /** What is routed, by the path that calls it. */

@@ -42,7 +42,7 @@ export class Response {
       await written;
       return;
     }
-    const frame = await this.#framed(codec.serialize(message));
+    const frame = await this.#framed(message);
     this.#begin();
     if (this.#stream.write(frame)) return;
     this.#stream.once("drain", () => this.#goOn());
@@ -67,7 +67,8 @@ export class Response {
 
   /** Ends the answer with OK, after one more message where there is one. */
   async end(message?: Message): Promise<void> {
-    const frame = message === undefined ? undefined : await this.#framed(this.#options.codec.serialize(message));
+    let frame = message === undefined ? undefined : this.#framed(message);
+    if (frame instanceof Promise) frame = await frame;
     this.#begin();
     this.#finish({ ...plain(this.#options.metadata.trailer), "grpc-status": "0" }, frame);
   }
@@ -97,10 +98,12 @@ export class Response {
     this.#stream.end(frame);
   }
 
-  async #framed(message: Uint8Array): Promise<Uint8Array> {
-    const { compression } = this.#options;
-    if (compression === undefined || message.length < COMPRESS_FROM_BYTES) return framed(0, message);
-    return framed(COMPRESSED, await compression.compress(message));
+  /** At once where nothing is compressed: a short call notices a promise. */
+  #framed(message: Message): Uint8Array | Promise<Uint8Array> {
+    const { codec, compression } = this.#options;
+    const bytes = codec.serialize(message);
+    if (compression === undefined || bytes.length < COMPRESS_FROM_BYTES) return framed(0, bytes);
+    return compression.compress(bytes).then((compressed) => framed(COMPRESSED, compressed));
   }
 }
 
