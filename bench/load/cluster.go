@@ -97,58 +97,82 @@ func (c *cluster) get(id string) func(context.Context) (int64, error) {
 
 // Channels of v5.channel.k8s.io: the first byte of each message.
 const (
+	stdinChannel  = 0
 	stdoutChannel = 1
 	statusChannel = 3
+	closeChannel  = 255
 )
 
-// exec runs a command over a WebSocket of its own, as `kubectl exec` does, and returns how many bytes of stdout came.
-func (c *cluster) exec(id string, argv ...string) func(context.Context) (int64, error) {
+// feed runs a command to its end with so many zeros as its input, over a WebSocket of its own as `kubectl exec` does.
+func (c *cluster) feed(id string, input int, argv ...string) execution {
 	query := url.Values{"command": argv, "container": {"main"}, "stdout": {"true"}, "stderr": {"true"}}
+	if input > 0 {
+		query.Set("stdin", "true")
+	}
 	target := c.podURL(id, query, "exec")
 	target.Scheme = strings.Replace(target.Scheme, "http", "ws", 1)
 	dialer := websocket.Dialer{TLSClientConfig: c.tls.Clone(), Subprotocols: []string{"v5.channel.k8s.io"}}
-	return func(ctx context.Context) (int64, error) {
+	return func(ctx context.Context) (output, error) {
 		socket, response, err := dialer.DialContext(ctx, target.String(), c.headers)
 		if err != nil {
 			if response != nil {
 				err = fmt.Errorf("%s: %w", response.Status, err)
 			}
-			return 0, err
+			return output{}, err
 		}
 		defer socket.Close()
 		defer context.AfterFunc(ctx, func() { socket.Close() })()
+		if input > 0 {
+			go writeInput(socket, input)
+		}
 		return readExec(socket)
 	}
 }
 
+// writeInput ends early when the connection does; its reader tells why.
+func writeInput(socket *websocket.Conn, bytes int) {
+	frame := make([]byte, 1+stdinFrame)
+	frame[0] = stdinChannel
+	for sent := 0; sent < bytes; sent += stdinFrame {
+		if socket.WriteMessage(websocket.BinaryMessage, frame) != nil {
+			return
+		}
+	}
+	_ = socket.WriteMessage(websocket.BinaryMessage, []byte{closeChannel, stdinChannel})
+}
+
 // readExec takes all output up to the status, which comes last; anything but success is an error.
-func readExec(socket *websocket.Conn) (int64, error) {
-	var bytes int64
-	var channel [1]byte
+func readExec(socket *websocket.Conn) (output, error) {
+	var out output
+	buffer := make([]byte, 64<<10)
 	for {
 		_, message, err := socket.NextReader()
 		if err != nil {
-			return bytes, err
+			return out, err
 		}
+		var channel [1]byte
 		if _, err := io.ReadFull(message, channel[:]); err != nil {
-			return bytes, err
+			return out, err
 		}
 		if channel[0] == statusChannel {
 			var status struct{ Status, Message string }
 			if err := json.NewDecoder(message).Decode(&status); err != nil {
-				return bytes, err
+				return out, err
 			}
 			if status.Status != "Success" {
-				return bytes, errors.New(status.Message)
+				return out, errors.New(status.Message)
 			}
-			return bytes, nil
+			return out, nil
 		}
-		n, err := io.Copy(io.Discard, message)
-		if err != nil {
-			return bytes, err
+		for err == nil {
+			var n int
+			n, err = message.Read(buffer)
+			if channel[0] == stdoutChannel {
+				out.take(buffer[:n])
+			}
 		}
-		if channel[0] == stdoutChannel {
-			bytes += n
+		if !errors.Is(err, io.EOF) {
+			return out, err
 		}
 	}
 }

@@ -90,18 +90,27 @@ func (r *runner) inspect(id string) func(context.Context) (int64, error) {
 	}
 }
 
-// exec runs a command to its end and returns how many bytes of stdout came; anything but exit code 0 is an error.
-func (r *runner) exec(id string, argv ...string) func(context.Context) (int64, error) {
+// feed runs a command to its end with so many zeros as its input; anything but exit code 0 is an error.
+func (r *runner) feed(id string, input int, argv ...string) execution {
 	request := &pb.ExecRequest{Msg: &pb.ExecRequest_Start{Start: &pb.ExecStartRequest{TargetId: id, CommandArgv: argv}}}
-	return func(ctx context.Context) (int64, error) {
+	piece := &pb.ExecRequest{Msg: &pb.ExecRequest_Stdin{Stdin: &pb.ExecStdin{Data: make([]byte, stdinFrame)}}}
+	return func(ctx context.Context) (output, error) {
+		var out output
 		stream, err := r.Exec(ctx)
 		if err != nil {
-			return 0, err
+			return out, err
 		}
-		if err := errors.Join(stream.Send(request), stream.CloseSend()); err != nil {
-			return 0, err
+		if err := stream.Send(request); err != nil {
+			return out, err
 		}
-		var bytes int64
+		go func() {
+			for sent := 0; sent < input; sent += stdinFrame {
+				if stream.Send(piece) != nil {
+					return // the end of the answers tells why
+				}
+			}
+			_ = stream.CloseSend()
+		}()
 		var exit *pb.ExecExit
 		for {
 			answer, err := stream.Recv()
@@ -109,20 +118,20 @@ func (r *runner) exec(id string, argv ...string) func(context.Context) (int64, e
 				break
 			}
 			if err != nil {
-				return bytes, err
+				return out, err
 			}
 			switch event := answer.Event.(type) {
 			case *pb.ExecResponse_Stdout:
-				bytes += int64(len(event.Stdout.Data))
+				out.take(event.Stdout.Data)
 			case *pb.ExecResponse_Exit:
 				exit = event.Exit
 			case *pb.ExecResponse_Error:
-				return bytes, fmt.Errorf("%s: %s", event.Error.Code, event.Error.Message)
+				return out, fmt.Errorf("%s: %s", event.Error.Code, event.Error.Message)
 			}
 		}
 		if exit.GetReason() != pb.ExecExitReason_EXEC_EXIT_REASON_COMPLETED || exit.GetExitCode() != 0 {
-			return bytes, fmt.Errorf("the command ended with %s, exit code %d", exit.GetReason(), exit.GetExitCode())
+			return out, fmt.Errorf("the command ended with %s, exit code %d", exit.GetReason(), exit.GetExitCode())
 		}
-		return bytes, nil
+		return out, nil
 	}
 }
