@@ -2,7 +2,8 @@
 # Measures the runner as it ships against a real cluster, each row beside its baselines in the same run, and prints a table.
 # The cluster is found as the runner finds it (inside of a Pod, KUBECONFIG, ~/.kube/config); the workload that is measured
 # goes to KUBE_NAMESPACE and is removed at the end. Needs Go; what is built goes to dist/bench.
-# Arguments: flags of the load generator (-h lists them), then names of rows; none measures all.
+# Arguments: flags of the load generator (-h lists them), then names of rows; none measures all. With -wire first, what is
+# measured is the wire alone, without a cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/.bin:$PATH"
@@ -15,5 +16,6 @@ export GOBIN="$PWD/dist/bench"
 bun node_modules/@bufbuild/buf/bin/buf generate --template bench/buf.gen.yaml --path proto/agynio/api/runner
 (cd bench/load && go build -o "$GOBIN/load" .)
 
+if [ "${1:-}" = -wire ]; then exec dist/bench/load "$@"; fi
 # Credentials go through the pipe, so that they stand in no file and no argument list.
 bun bench/access.ts | dist/bench/load "$@"
