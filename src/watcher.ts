@@ -10,7 +10,7 @@ import { LiveReads } from "./watcher/live.ts";
 import { Reflector } from "./watcher/reflector.ts";
 import { Waiters } from "./watcher/waiters.ts";
 
-export type { CachedPod, Change } from "./watcher/cache.ts";
+export type { CachedPod, Change, PodChanges } from "./watcher/cache.ts";
 
 /** The state counts as live so long after its last proof: a list, an event, a bookmark, the end of a whole watch. */
 const STALE_MS = 45_000;
@@ -43,9 +43,6 @@ export interface WatcherOptions {
     lifeMs?: number;
   };
 }
-
-/** Whoever has to act on what happens to Pods asks for no more than this. */
-export type PodChanges = Pick<PodWatcher, "follow">;
 
 /**
  * The informer: what LIST and WATCH say about our Pods, and the reads that every answer about them comes from. Absence is
@@ -189,11 +186,10 @@ export class PodWatcher {
     return () => void this.#listeners.delete(own);
   }
 
-  /** The same, but first, and at once, every Pod as it is now, as if it had just been applied. */
+  /** The same, after every Pod as it is now, as if it had just been applied. */
   follow(listener: (change: Change) => void): () => void {
-    const stop = this.subscribe(listener);
     for (const pod of this.#cache.all()) this.#call(listener, { type: "applied", pod });
-    return stop;
+    return this.subscribe(listener);
   }
 
   /** All Pods as the API has them; undefined when the cache itself may answer. */

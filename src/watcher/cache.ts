@@ -11,6 +11,11 @@ export interface Change {
   readonly pod: CachedPod;
 }
 
+/** What whoever acts on changes of Pods needs: each Pod as it is, then every change. Returns the way to end it. */
+export interface PodChanges {
+  follow(listener: (change: Change) => void): () => void;
+}
+
 /** Deleted Pods whose late events are still recognized; older ones are beyond what any connection keeps back. */
 const GRAVES = 10_000;
 
