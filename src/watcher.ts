@@ -6,6 +6,7 @@ import { isManaged, MANAGED_SELECTOR, podName, workloadIdOf } from "./pod/names.
 import { claimsOf } from "./pod/status.ts";
 import { Backoff } from "./time.ts";
 import { type CachedPod, type Change, compareVersions, hasLabels, lean, PodCache } from "./watcher/cache.ts";
+import { Freshness } from "./watcher/freshness.ts";
 import { LiveReads } from "./watcher/live.ts";
 import { Reflector } from "./watcher/reflector.ts";
 import { Waiters } from "./watcher/waiters.ts";
@@ -39,6 +40,7 @@ export interface WatcherOptions {
     syncWaitMs?: number;
     freshWaitMs?: number;
     backoff?: { minMs: number; maxMs: number };
+    watchSeconds?: { min: number; spread: number };
     shortWatchMs?: number;
     lifeMs?: number;
   };
@@ -51,11 +53,11 @@ export interface WatcherOptions {
 export class PodWatcher {
   /** For metrics. */
   readonly stats = {
-    /** Lists and watches that failed or ended early, by cause: `gone`, `connection`, `short`, an HTTP status. */
+    /** Lists and watches that failed or ended early, by cause: `gone`, `connection`, `short`, `restored`, an HTTP status. */
     failures: new Map<string, number>(),
     /** performance.now() of the last event of a Pod. */
     lastEventAt: undefined as number | undefined,
-    /** Reads that had to wait for one of our own writes. */
+    /** Reads that found the cache behind one of our own writes, and waited for it or asked the API. */
     freshnessWaits: 0,
   };
   readonly #log: Log;
@@ -63,10 +65,7 @@ export class PodWatcher {
   readonly #cache = new PodCache();
   readonly #reflector: Reflector;
   readonly #live: LiveReads;
-  /** What the cache must still reach before it may tell of a Pod: name → version. */
-  readonly #awaited = new Map<string, string>();
-  /** `#awaited` as it was when the running list began: the list contains all of it. */
-  #awaitedBeforeList = new Map<string, string>();
+  readonly #freshness = new Freshness();
   /** Pods that the API says are gone while the cache still has them, by uid: a uid never comes back. */
   readonly #goneUids = new Set<string>();
   readonly #listeners = new Set<(change: Change) => void>();
@@ -86,15 +85,13 @@ export class PodWatcher {
       backoff: new Backoff(tuning.backoff ?? BACKOFF),
       relistAfterMs: tuning.relistAfterMs ?? RELIST_AFTER_MS,
       unprovenMs: () => performance.now() - this.#provenAt,
+      watchSeconds: tuning.watchSeconds,
       shortWatchMs: tuning.shortWatchMs,
       lifeMs: tuning.lifeMs,
       sink: {
-        beforeList: () => {
-          this.#awaitedBeforeList = new Map(this.#awaited);
-        },
+        beforeList: () => this.#freshness.beforeList(),
         listed: (pods, version) => this.#listed(pods, version),
-        applied: (pod) => this.#tell(this.#cache.apply("applied", pod)),
-        deleted: (pod) => this.#tell(this.#cache.apply("deleted", pod)),
+        event: (type, pod) => this.#event(type, pod),
         reached: (version) => this.#reached(version),
         proven: () => this.#proven(),
         failed: (error, cause) => this.#failed(error, cause),
@@ -124,8 +121,7 @@ export class PodWatcher {
 
   /** After a write of ours: the cache must have reached this object's version before it may tell anything else. */
   wrote(pod: Pod): void {
-    const { name, resourceVersion } = pod.metadata ?? {};
-    if (name && resourceVersion) this.#await(name, resourceVersion);
+    this.#freshness.await(pod, this.#cache.seen(pod.metadata?.name ?? ""));
   }
 
   /**
@@ -135,7 +131,7 @@ export class PodWatcher {
   async pod(workloadId: string, signal?: AbortSignal): Promise<CachedPod | undefined> {
     const name = podName(workloadId);
     await this.#ready(signal);
-    if (this.live && (await this.#fresh(() => !this.#awaited.has(name), FRESH_WAIT_MS, signal))) {
+    if (this.live && (await this.#fresh(() => !this.#freshness.lacks(name), FRESH_WAIT_MS, signal))) {
       const known = this.#known(name);
       if (known !== undefined) return workloadIdOf(known) === workloadId ? known : undefined;
     }
@@ -174,7 +170,7 @@ export class PodWatcher {
     const name = podName(workloadId);
     return this.#waiters.until(() => {
       const pod = this.#known(name);
-      if (!this.#synced || this.#awaited.has(name) || (pod === undefined && !this.live)) return undefined;
+      if (!this.#synced || this.#freshness.lacks(name) || (pod === undefined && !this.live)) return undefined;
       return pick(pod !== undefined && workloadIdOf(pod) === workloadId ? pod : undefined);
     }, signal);
   }
@@ -196,7 +192,7 @@ export class PodWatcher {
   async #asked(signal: AbortSignal | undefined): Promise<CachedPod[] | undefined> {
     await this.#ready(signal);
     const waitMs = FRESH_WAIT_MS + this.#cache.size * FRESH_WAIT_MS_PER_POD;
-    if (this.live && (await this.#fresh(() => this.#awaited.size === 0, waitMs, signal))) return undefined;
+    if (this.live && (await this.#fresh(() => this.#freshness.lacking === 0, waitMs, signal))) return undefined;
     const { items: pods, version } = await this.#live.list(MANAGED_SELECTOR, signal);
     // No later read may tell of an earlier state: neither of these Pods, nor of those that are not among them any more.
     const uids = new Set(pods.map((pod) => pod.metadata?.uid));
@@ -205,7 +201,8 @@ export class PodWatcher {
       if (!uids.has(metadata.uid) && compareVersions(metadata.resourceVersion ?? "", version) <= 0)
         this.#gone(metadata.name, metadata.uid);
     // The cache may have come to know more meanwhile.
-    if (this.live && this.#awaited.size === 0 && compareVersions(this.#cache.version, version) >= 0) return undefined;
+    if (this.live && this.#freshness.lacking === 0 && compareVersions(this.#cache.version, version) >= 0)
+      return undefined;
     return pods.filter(isManaged).map(lean);
   }
 
@@ -242,29 +239,31 @@ export class PodWatcher {
     if (!(await this.#waiters.within(() => this.#synced, waitMs, signal))) throw unreachable();
   }
 
-  async #fresh(isFresh: () => boolean, waitMs: number, signal: AbortSignal | undefined): Promise<boolean> {
+  /** Whether `isFresh` holds, or comes to hold soon. A watch that is known to be later than that is not waited for. */
+  async #fresh(isFresh: () => boolean, maxWaitMs: number, signal: AbortSignal | undefined): Promise<boolean> {
     if (isFresh()) return true;
     this.stats.freshnessWaits++;
-    return this.#waiters.within(isFresh, this.#tuning.freshWaitMs ?? waitMs, signal);
-  }
-
-  #await(name: string, version: string): void {
-    const awaited = this.#awaited.get(name);
-    if (awaited !== undefined && compareVersions(awaited, version) >= 0) return;
-    if (compareVersions(version, this.#cache.version) > 0) this.#awaited.set(name, version);
+    const waitMs = this.#tuning.freshWaitMs ?? maxWaitMs;
+    if (this.#freshness.lateMs > waitMs) return false;
+    return this.#waiters.within(isFresh, waitMs, signal);
   }
 
   #listed(pods: readonly Pod[], version: string): void {
     const changes = this.#cache.replace(pods, version);
-    // The list contains what was written before it began, even where a restored etcd counts from lower versions now.
-    for (const [name, awaited] of this.#awaitedBeforeList)
-      if (this.#awaited.get(name) === awaited) this.#awaited.delete(name);
+    this.#freshness.listed(version);
     if (!this.#synced) {
       this.#synced = true;
       this.#log.info({ pods: this.#cache.size, ms: Math.round(performance.now() - this.#startedAt) }, "cache synced");
     }
     this.#tell(changes);
-    this.#reached(version);
+    this.#proven();
+  }
+
+  #event(type: Change["type"], pod: Pod): void {
+    const changes = this.#cache.apply(type, pod);
+    this.#freshness.seen(pod.metadata?.name ?? "", versionOf(pod));
+    this.#tell(changes);
+    this.#proven();
   }
 
   #tell(changes: readonly Change[]): void {
@@ -284,7 +283,7 @@ export class PodWatcher {
   }
 
   #reached(version: string): void {
-    for (const [name, awaited] of this.#awaited) if (compareVersions(awaited, version) <= 0) this.#awaited.delete(name);
+    this.#freshness.reached(version);
     if (compareVersions(version, this.#cache.version) > 0) this.#cache.version = version;
     this.#proven();
   }

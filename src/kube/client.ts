@@ -8,7 +8,7 @@ import { linesOf, openStream } from "./stream.ts";
 import type { Claim, KubeEvent, Pod, Secret } from "./types.ts";
 
 /** A watch without a byte for so long is taken for dead: its server ends it after 25 to 30 s. */
-const WATCH_IDLE_MS = 40_000;
+const WATCH_IDLE_MS = 35_000;
 
 export interface ListPage<T> {
   items: T[];
@@ -62,7 +62,11 @@ export class Collection<T> {
     );
   }
 
-  /** The object as answered (its deletion may take its time); undefined when the answer was a bare Status. */
+  /**
+   * The object as answered (its deletion may take its time); undefined when the answer was a bare Status. With a `uid` it is
+   * repeated when its answer was lost, for no other object can be hit: NotFound, or Conflict for another object of that
+   * name, may then be the work of the first request.
+   */
   async delete(
     name: string,
     {
@@ -78,15 +82,19 @@ export class Collection<T> {
       ...(gracePeriodSeconds === undefined ? {} : { gracePeriodSeconds }),
       ...(uid === undefined && resourceVersion === undefined ? {} : { preconditions: { uid, resourceVersion } }),
     };
-    const answer = await this.#transport.json({ method: "DELETE", path: this.#path(name), body, signal });
+    const repeatable = uid !== undefined;
+    const answer = await this.#transport.json({ method: "DELETE", path: this.#path(name), body, repeatable, signal });
     return isStatus(answer) ? undefined : this.#object(answer);
   }
 
-  /** A JSON merge patch (RFC 7386). */
+  /**
+   * A JSON merge patch (RFC 7386), repeated when its answer was lost. With a resourceVersion in it, a Conflict may then be
+   * the work of the first request.
+   */
   async patch(name: string, patch: object, { signal }: Call = {}): Promise<T> {
     const contentType = "application/merge-patch+json";
-    const path = this.#path(name);
-    return this.#object(await this.#transport.json({ method: "PATCH", path, body: patch, contentType, signal }));
+    const request = { path: this.#path(name), body: patch, contentType, repeatable: true, signal };
+    return this.#object(await this.#transport.json({ method: "PATCH", ...request }));
   }
 
   /** One page of a consistent read: no resourceVersion is asked for, so no stale replica may answer. */
@@ -118,24 +126,33 @@ export class Collection<T> {
 
   /**
    * Changes after `resourceVersion`, with bookmarks, until the server ends the watch (after `timeoutSeconds`).
-   * An ERROR event, silence, a line that is no event, and every other end throw KubeError.
+   * `sendInitialEvents` instead: first every object that there is, as ADDED, then a bookmark with the annotation
+   * `k8s.io/initial-events-end`; servers that do not offer it refuse with 422. An ERROR event, silence, a watch that
+   * outlasts `totalMs`, a line that is no event, and every other end throw KubeError.
    */
   async *watch({
     labelSelector,
     resourceVersion,
+    sendInitialEvents = false,
     timeoutSeconds,
+    totalMs,
     signal,
-  }: Call & { labelSelector?: string; resourceVersion?: string; timeoutSeconds?: number }): AsyncGenerator<
-    WatchEvent<T>
-  > {
+  }: Call & {
+    labelSelector?: string;
+    resourceVersion?: string;
+    sendInitialEvents?: boolean;
+    timeoutSeconds?: number;
+    totalMs?: number;
+  }): AsyncGenerator<WatchEvent<T>, void> {
     const query = given({
       watch: "true",
       allowWatchBookmarks: "true",
       labelSelector,
       resourceVersion,
+      ...(sendInitialEvents ? { sendInitialEvents: "true", resourceVersionMatch: "NotOlderThan" } : {}),
       timeoutSeconds: timeoutSeconds?.toString(),
     });
-    const request = { path: this.#path(), query, verb: "WATCH", signal, idleMs: this.#watchIdleMs };
+    const request = { path: this.#path(), query, verb: "WATCH", signal, idleMs: this.#watchIdleMs, totalMs };
     for await (const line of linesOf(openStream(this.#transport, request))) {
       const event = eventOf<T>(line);
       if (event === undefined) throw noAnswer(`the watch of ${this.#resource} sent something that is no event`);

@@ -39,6 +39,8 @@ export interface UnaryRequest {
   readonly query?: Query;
   readonly body?: unknown;
   readonly contentType?: string;
+  /** Whether carrying it out twice is the same as once: true for GET. */
+  readonly repeatable?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -89,8 +91,8 @@ export class Transport {
   }
 
   /**
-   * The parsed JSON body of a 2xx answer. GET is tried again when the connection was lost or the server failed, every
-   * method when it was told to come back soon (429: nothing was done), and once with new credentials after a 401.
+   * The parsed JSON body of a 2xx answer. What may be repeated is tried again when the connection was lost or the server
+   * failed, everything when it was told to come back soon (429: nothing was done), and once with new credentials after a 401.
    * Throws KubeError; `signal.reason` when aborted.
    */
   async json(request: UnaryRequest): Promise<unknown> {
@@ -105,7 +107,7 @@ export class Transport {
           this.dropIdleConnections(); // whatever swallowed this request would swallow the next one too
           throw noAnswer(`no answer within ${this.#requestMs} ms`);
         }
-        if (!(error instanceof KubeError) || retries >= RETRIES || !mayRepeat(request.method, error)) throw error;
+        if (!(error instanceof KubeError) || retries >= RETRIES || !mayRepeat(request, error)) throw error;
         await backoff.wait(bound.signal, (error.retryAfterSeconds ?? 0) * 1000).catch(() => {
           throw request.signal?.aborted ? request.signal.reason : error;
         });
@@ -189,9 +191,12 @@ export async function credentialsOf(access: Access, options?: { renew?: boolean 
   }
 }
 
-function mayRepeat(method: UnaryRequest["method"], { status, retryAfterSeconds = 0 }: KubeError): boolean {
+function mayRepeat(
+  { method, repeatable = method === "GET" }: UnaryRequest,
+  { status, retryAfterSeconds = 0 }: KubeError,
+): boolean {
   if (retryAfterSeconds > MAX_RETRY_AFTER_SECONDS) return false;
-  return status === 429 || (method === "GET" && (status === 0 || status >= 500));
+  return status === 429 || (repeatable && (status === 0 || status >= 500));
 }
 
 function parsed(text: string, status: number): unknown {

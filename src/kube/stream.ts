@@ -27,6 +27,8 @@ export interface StreamRequest {
   readonly signal?: AbortSignal | undefined;
   /** The connection is given up, and the stream fails, when no byte came for so long; without it: never. */
   readonly idleMs?: number | undefined;
+  /** The same, when the body has not ended after so long; without it: never. */
+  readonly totalMs?: number | undefined;
 }
 
 /**
@@ -34,18 +36,20 @@ export interface StreamRequest {
  * ended the body; everything else throws KubeError (status 0: lost), or `signal.reason` when aborted.
  */
 export async function* openStream(transport: Transport, request: StreamRequest): AsyncGenerator<Uint8Array> {
-  const { signal, idleMs = Number.POSITIVE_INFINITY } = request;
+  const { signal, idleMs = Number.POSITIVE_INFINITY, totalMs = Number.POSITIVE_INFINITY } = request;
   const response = await openOnce(transport, request).catch((error) => {
     if (error instanceof KubeError && error.status === 401) return openOnce(transport, request, true);
     throw error;
   });
   let lost: KubeError | undefined;
-  const idle = () => {
-    lost = noAnswer(`no data for ${idleMs} ms`);
+  const give = (up: string) => {
+    lost = noAnswer(up);
     transport.dropIdleConnections(); // they lead to where this one led
     response.destroy();
   };
+  const idle = () => give(`no data for ${idleMs} ms`);
   let timer = startTimer(idleMs, idle);
+  using _total = startTimer(totalMs, () => give(`not ended after ${totalMs} ms`));
   const abort = () => response.destroy();
   signal?.addEventListener("abort", abort, { once: true });
   try {

@@ -60,6 +60,16 @@ export async function ignoreNotFound<T>(request: Promise<T>): Promise<T | undefi
   }
 }
 
+/** The same, and for a 409: what was to be deleted has gone, or is not what it was when that was decided. */
+export async function ignoreGone<T>(request: Promise<T>): Promise<T | undefined> {
+  try {
+    return await ignoreNotFound(request);
+  } catch (error) {
+    if (error instanceof KubeError && error.reason === "Conflict") return undefined;
+    throw error;
+  }
+}
+
 /** The name of an object that came from the API server. */
 export function nameOf(object: Pod | Claim): string {
   return object.metadata?.name ?? "";

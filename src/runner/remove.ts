@@ -3,7 +3,7 @@ import { notFound } from "../errors.ts";
 import { KubeError } from "../kube/error.ts";
 import type { Pod } from "../kube/types.ts";
 import { pvcNamesOf, secretNamesOf, TOUCHED_AT_ANNOTATION } from "../pod/names.ts";
-import { findClaim, getPod, ignoreNotFound, nameOf, uidOf } from "./find.ts";
+import { findClaim, getPod, ignoreGone, ignoreNotFound, nameOf, uidOf } from "./find.ts";
 import type { Parts } from "./parts.ts";
 
 /** Clean-up after the Pod's deletion goes on when the caller has left, but not for ever. */
@@ -33,7 +33,7 @@ export async function removeWorkload(
 export async function removeVolume(name: string, parts: Parts, signal: AbortSignal): Promise<void> {
   const claim = await findClaim(parts, name, signal);
   if (claim === undefined || claim.metadata?.deletionTimestamp !== undefined) return;
-  await ignoreNotFound(parts.kube.claims.delete(name, { uid: uidOf(claim), signal }));
+  await ignoreGone(parts.kube.claims.delete(name, { uid: uidOf(claim), signal }));
 }
 
 /** TouchWorkload (6.12). The uid in the patch is a precondition: a Pod made anew under the name is not this one. */
@@ -51,12 +51,9 @@ export async function touchWorkload(id: string, { kube, pods }: Parts, signal: A
   }
 }
 
-/**
- * Deletes exactly this Pod. A 404 is success: it was there a moment ago, and the request may have been sent twice (Bun's
- * fetch repeats a DELETE whose kept-alive connection was dropped), so gone is what was asked for.
- */
+/** Deletes exactly this Pod. That it has gone meanwhile is success: the request may have been sent twice. */
 async function deletePod(pod: Pod, gracePeriodSeconds: number | undefined, parts: Parts, signal: AbortSignal) {
-  const deleted = await ignoreNotFound(
+  const deleted = await ignoreGone(
     parts.kube.pods.delete(nameOf(pod), {
       uid: uidOf(pod),
       signal,

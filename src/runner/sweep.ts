@@ -1,8 +1,7 @@
-import { KubeError } from "../kube/error.ts";
 import type { Claim, Pod } from "../kube/types.ts";
 import { CREATED_FOR_ANNOTATION, MANAGED_SELECTOR, SETUP_GATE } from "../pod/names.ts";
 import { sleep } from "../time.ts";
-import { ignoreNotFound, nameOf, uidOf } from "./find.ts";
+import { ignoreGone, nameOf, uidOf } from "./find.ts";
 import type { Parts } from "./parts.ts";
 
 /** A Pod that shows our gate for longer belongs to a start that died with its process (ruling 6). */
@@ -84,25 +83,13 @@ export async function discard(
     const others = (await pods.withClaim(nameOf(claim), signal)).filter((other) => uidOf(other) !== uidOf(pod));
     if (others.length > 0)
       log.info({ pvc: nameOf(claim), used_by: others.map(nameOf) }, "kept pvc of another workload");
-    else await ignoreChanged(kube.claims.delete(nameOf(claim), { uid: uidOf(claim), signal }));
+    else await ignoreGone(kube.claims.delete(nameOf(claim), { uid: uidOf(claim), signal }));
   }
   const preconditions = { uid: uidOf(pod), ...(resourceVersion === undefined ? {} : { resourceVersion }) };
-  const deleted = await ignoreChanged(
-    kube.pods.delete(nameOf(pod), { ...preconditions, gracePeriodSeconds: 0, signal }),
-  );
+  const deleted = await ignoreGone(kube.pods.delete(nameOf(pod), { ...preconditions, gracePeriodSeconds: 0, signal }));
   if (deleted !== undefined) pods.wrote(deleted);
 }
 
 const hasSetupGate = (pod: Pod): boolean => pod.spec?.schedulingGates?.some(({ name }) => name === SETUP_GATE) ?? false;
 
 const hasFinished = ({ status }: Pod): boolean => status?.phase === "Succeeded" || status?.phase === "Failed";
-
-/** Gone already, or another object by now: either way there is nothing left to delete. */
-async function ignoreChanged<T>(request: Promise<T>): Promise<T | undefined> {
-  try {
-    return await ignoreNotFound(request);
-  } catch (error) {
-    if (error instanceof KubeError && error.reason === "Conflict") return undefined;
-    throw error;
-  }
-}

@@ -59,12 +59,6 @@ function leanContainer(container: Container): Container {
   };
 }
 
-/** A managed Pod's identity; undefined for what is not managed or not a Pod that an API server could have sent. */
-export function identityOf({ metadata }: Pod): { name: string; uid: string; version: string } | undefined {
-  const { name, uid, resourceVersion: version } = metadata ?? {};
-  return name && uid && version && /^\d+$/.test(version) ? { name, uid, version } : undefined;
-}
-
 /**
  * The managed Pods as LIST and WATCH told them: nothing else writes here. Never goes back in time: events that are older
  * than what is known are ignored, except that a LIST replaces everything (a restored etcd counts from lower versions).
@@ -87,6 +81,11 @@ export class PodCache {
 
   get(name: string): CachedPod | undefined {
     return this.#pods.get(name);
+  }
+
+  /** The version up to which this name's Pods are known. */
+  seen(name: string): string {
+    return this.#pods.get(name)?.metadata?.resourceVersion ?? this.#graves.get(name) ?? this.#listed;
   }
 
   /** All Pods in the order of their names, which is the API server's. */
@@ -140,8 +139,7 @@ export class PodCache {
     if (compareVersions(version, this.version) > 0) this.version = version;
     const known = this.#pods.get(name);
     const same = known?.metadata?.uid === uid;
-    const seen = known?.metadata?.resourceVersion ?? this.#graves.get(name) ?? this.#listed;
-    const order = compareVersions(version, seen);
+    const order = compareVersions(version, this.seen(name));
     if (type === "deleted" || !isManaged(pod)) {
       if (known === undefined) this.#bury(name, version);
       if (known === undefined || !same || order < 0) return []; // not there, or the end of a former Pod of this name

@@ -190,6 +190,30 @@ test("a watch resumes from a version, tells every change once, and a Pod that st
   expect(seen.map(({ object }) => object.metadata?.annotations?.a)).toEqual([undefined, "b", "b"]);
 });
 
+test("a watch may begin with all that there is, and says where that ends", async () => {
+  const { pods } = backend.admin;
+  for (const part of ["first-a", "first-b"]) await pods.create(gated(part, { labels: { first: run } }));
+  const seen: string[] = [];
+  let ended = false;
+  for await (const { type, object } of pods.watch({ labelSelector: `first=${run}`, sendInitialEvents: true })) {
+    if (type === "BOOKMARK") ended = object.metadata?.annotations?.["k8s.io/initial-events-end"] === "true";
+    else if (type === "ADDED") seen.push(`${object.metadata?.name}`);
+    if (ended) break;
+  }
+  expect(seen.sort()).toEqual(["first-a", "first-b"].map(name));
+});
+
+test("a watch from a version that is still to come tells of nothing before, and ends well", async () => {
+  const { pods } = backend.admin;
+  const labelSelector = `future=${run}`;
+  const { metadata } = await pods.list({ labelSelector });
+  const resourceVersion = `${metadata.resourceVersion}000`;
+  const watch = pods.watch({ labelSelector, resourceVersion, timeoutSeconds: 1 });
+  const first = watch.next();
+  await pods.create(gated("future", { labels: { future: run } }));
+  expect(await first).toEqual({ done: true, value: undefined });
+});
+
 test("a watch ends cleanly after its time, with a bookmark that says how far it came", async () => {
   const { pods } = backend.admin;
   const { metadata } = await pods.list({ labelSelector: `run=${run}` });

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import type { ServerResponse } from "node:http";
 import { KubeError } from "../../src/kube/error.ts";
 import { collect, failureOf, json, listObject, podObject, scriptedServer, statusObject } from "./server.ts";
 
@@ -174,6 +175,26 @@ test("a GET whose connection is lost is sent again, at most twice; a POST never"
   await using dead = await scriptedServer((_, response) => response.socket?.resetAndDestroy());
   expect(await failureOf(dead.kube().pods.get("p"))).toMatchObject({ status: 0, unreachable: true });
   expect(dead.seen.length).toBeGreaterThanOrEqual(3);
+});
+
+test("a PATCH, and a DELETE of one uid, are sent again when their answer was lost or bad", async () => {
+  for (const lose of [
+    (response: ServerResponse) => void response.socket?.resetAndDestroy(),
+    (response: ServerResponse) => json(response, 500, statusObject(500, "InternalError", "etcd")),
+  ]) {
+    await using server = await scriptedServer(({ index }, response) =>
+      index % 2 === 0 ? lose(response) : json(response, 200, podObject("p", "1")),
+    );
+    const { pods } = server.kube();
+    expect((await pods.patch("p", {})).metadata?.name).toBe("p");
+    expect((await pods.delete("p", { uid: "u" }))?.metadata?.name).toBe("p");
+    expect(server.seen.map(({ method }) => method)).toEqual(["PATCH", "PATCH", "DELETE", "DELETE"]);
+  }
+  await using bad = await scriptedServer((_, response) =>
+    json(response, 500, statusObject(500, "InternalError", "no")),
+  );
+  expect(await failureOf(bad.kube().pods.delete("p"))).toMatchObject({ status: 500 });
+  expect(bad.seen.length).toBe(1);
 });
 
 test("a 429 is obeyed and sent again, whatever the method", async () => {

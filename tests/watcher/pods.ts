@@ -45,6 +45,8 @@ export class PodApi {
   telling = true;
   version = 100;
   pageSize = Number.POSITIVE_INFINITY;
+  /** Whether a watch may begin with a list (KEP-3157). */
+  streaming = false;
   #server: ScriptedServer | undefined;
 
   async start(): Promise<ScriptedServer> {
@@ -91,7 +93,7 @@ export class PodApi {
     for (const event of this.history) if (Number(event.object.metadata?.resourceVersion) > since) this.send(event);
   }
 
-  count(verb: "list" | "watch" | "get"): number {
+  count(verb: Verb): number {
     return (this.#server?.seen ?? []).filter((seen) => verbOf(seen) === verb).length;
   }
 
@@ -108,8 +110,19 @@ export class PodApi {
       const pod = this.pods.get(name);
       if (pod === undefined) json(response, 404, statusObject(404, "NotFound", `pods "${name}" not found`));
       else json(response, 200, pod);
-    } else if (verb === "list") this.#list(seen, response);
+    } else if (verb === "stream") this.#streamedList(response);
+    else if (verb === "list") this.#list(seen, response);
     else this.#watch(seen, response);
+  }
+
+  #streamedList(response: http.ServerResponse): void {
+    if (!this.streaming) {
+      json(response, 422, statusObject(422, "Invalid", "sendInitialEvents: Forbidden: not enabled"));
+      return;
+    }
+    const all = [...this.pods.values()].map((object): object => ({ type: "ADDED", object }));
+    const metadata = { resourceVersion: String(this.version), annotations: { "k8s.io/initial-events-end": "true" } };
+    this.#open(response, [...all, { type: "BOOKMARK", object: { kind: "Pod", metadata } }]);
   }
 
   #list({ query }: Seen, response: http.ServerResponse): void {
@@ -122,14 +135,26 @@ export class PodApi {
 
   #watch({ query }: Seen, response: http.ServerResponse): void {
     const since = Number(query.get("resourceVersion"));
+    this.#open(
+      response,
+      this.history.filter(({ object }) => Number(object.metadata?.resourceVersion) > since),
+    );
+  }
+
+  #open(response: http.ServerResponse, events: readonly object[]): void {
     response.writeHead(200, { "content-type": "application/json", "transfer-encoding": "chunked" });
     response.flushHeaders();
     this.watches.add(response);
     response.once("close", () => this.watches.delete(response));
-    for (const event of this.history)
-      if (Number(event.object.metadata?.resourceVersion) > since) response.write(`${JSON.stringify(event)}\n`);
+    for (const event of events) response.write(`${JSON.stringify(event)}\n`);
   }
 }
 
-export const verbOf = ({ path, query }: Seen): "list" | "watch" | "get" =>
-  query.has("watch") ? "watch" : path.endsWith("/pods") ? "list" : "get";
+/** `stream`: a watch that begins with a list. */
+type Verb = "list" | "stream" | "watch" | "get";
+
+export function verbOf({ path, query }: Seen): Verb {
+  if (query.has("sendInitialEvents")) return "stream";
+  if (query.has("watch")) return "watch";
+  return path.endsWith("/pods") ? "list" : "get";
+}

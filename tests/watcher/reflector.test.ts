@@ -1,8 +1,11 @@
 import { expect, test } from "bun:test";
 import { KubeError } from "../../src/kube/error.ts";
+import type { Pod } from "../../src/kube/types.ts";
+import { Backoff } from "../../src/time.ts";
 import { Reflector } from "../../src/watcher/reflector.ts";
 import { json, statusObject } from "../kube/server.ts";
 import { PodApi, verbOf } from "./pods.ts";
+import { until } from "./running.ts";
 
 /** Runs a reflector until `rounds` delays have been asked for; returns them, with the resets in between. */
 async function delaysOf(
@@ -30,8 +33,7 @@ async function delaysOf(
     sink: {
       beforeList: nothing,
       listed: nothing,
-      applied: nothing,
-      deleted: nothing,
+      event: nothing,
       reached: nothing,
       proven: nothing,
       failed: (error) => failures.push(error),
@@ -76,10 +78,10 @@ test("a Retry-After is waited for before the next list, and before the next watc
     json(response, 429, statusObject(429, "TooManyRequests", "later", { retryAfterSeconds: 30 }));
     return true;
   };
-  const { waits, failures } = await delaysOf(api, 3);
-  expect(waits).toEqual([30_000, 30_000, 30_000]);
+  const { waits, failures } = await delaysOf(api, 4);
+  expect(waits).toEqual([30_000, 30_000, 30_000, 30_000]);
   expect(failures.every((error) => error instanceof KubeError && error.status === 429)).toBe(true);
-  expect([api.count("list"), api.count("watch")]).toEqual([2, 2]);
+  expect([api.count("stream"), api.count("list"), api.count("watch")]).toEqual([1, 2, 2]);
 });
 
 test("an event that comes late makes the next round a list: it may not be the only one", async () => {
@@ -111,3 +113,133 @@ test("a watch is asked for 25 to 30 s, from the version of the list", async () =
   await delaysOf(api, 20);
   for (const query of queries) expect(query).toMatch(/^101 (2[5-9]|30) app\.kubernetes\.io\/managed-by=k8s-runner$/);
 });
+
+test("where the server offers it, the list is the beginning of a watch", async () => {
+  const api = new PodApi();
+  api.streaming = true;
+  for (const id of ["a", "b"]) api.put(id);
+  const { told, run } = recorder(api);
+  await run(async () => {
+    await until(() => told.length === 1);
+    api.put("c");
+    await until(() => told.length === 2);
+  });
+  expect(told).toEqual(["listed workload-a,workload-b@102", "applied workload-c@103"]);
+  expect([api.count("stream"), api.count("list"), api.count("watch")]).toEqual([1, 0, 0]);
+});
+
+test("what happens while the list is streamed is in it", async () => {
+  const api = new PodApi();
+  api.intercept = (seen, response) => {
+    if (verbOf(seen) !== "stream") return false;
+    const [a, b] = [api.put("a"), api.put("b")];
+    const changed = { ...api.put("a", { phase: "Failed" }), kind: "Pod" };
+    const end = { resourceVersion: "104", annotations: { "k8s.io/initial-events-end": "true" } };
+    for (const event of [
+      { type: "ADDED", object: a },
+      { type: "ADDED", object: b },
+      { type: "BOOKMARK", object: { metadata: { resourceVersion: "102" } } },
+      { type: "MODIFIED", object: changed },
+      { type: "DELETED", object: { ...b, metadata: { ...b.metadata, resourceVersion: "104" } } },
+      { type: "BOOKMARK", object: { metadata: end } },
+    ])
+      response.write(`${JSON.stringify(event)}\n`);
+    return true;
+  };
+  const { told, run } = recorder(api);
+  await run(() => until(() => told.length === 1));
+  expect(told).toEqual(["listed workload-a@104"]);
+});
+
+test("a streamed list that is cut is told in no part; pages come in its place, and the next list is streamed again", async () => {
+  const api = new PodApi();
+  api.streaming = true;
+  for (const id of ["a", "b"]) api.put(id);
+  let streams = 0;
+  api.intercept = (seen, response) => {
+    if (verbOf(seen) === "watch") {
+      json(response, 410, statusObject(410, "Expired", "too old"));
+      return true;
+    }
+    if (verbOf(seen) !== "stream" || streams++ > 0) return false;
+    response.end(`${JSON.stringify({ type: "ADDED", object: api.pods.get("workload-a") })}\n`);
+    return true;
+  };
+  const { told, run } = recorder(api);
+  await run(() => until(() => told.length === 2));
+  expect(told).toEqual(["listed workload-a,workload-b@102", "listed workload-a,workload-b@102"]);
+  expect([api.count("stream"), api.count("list"), api.count("watch")]).toEqual([2, 1, 1]);
+});
+
+test("a server that refuses to stream a list is not asked again, and nobody waits for it", async () => {
+  const api = new PodApi();
+  api.intercept = (seen, response) => {
+    if (verbOf(seen) === "watch") json(response, 410, statusObject(410, "Expired", "too old"));
+    return verbOf(seen) === "watch";
+  };
+  const { waits, failures, lists } = await delaysOf(api, 3);
+  expect([waits.length, failures.length, lists, api.count("stream")]).toEqual([3, 3, 3, 1]);
+});
+
+test("a watch that told nothing proves something only if the cluster has not gone back: a restored etcd is listed", async () => {
+  const api = new PodApi();
+  api.version = 1000;
+  const { told, run } = recorder(api);
+  await run(async () => {
+    for (const restored of [false, true]) {
+      await until(() => api.watches.size === 1);
+      const lists = api.count("list");
+      if (restored) api.version = 500;
+      api.endWatches();
+      await until(() => api.watches.size === 0 && api.count("list") > lists);
+    }
+    await until(() => told.length === 2);
+  });
+  expect(told).toEqual(["listed @1000", "listed @500"]);
+  expect(api.count("list")).toBe(4); // two questions for the version among them
+});
+
+test("a watch that trickles on beyond its time is given up", async () => {
+  const api = new PodApi();
+  await using server = await api.start();
+  api.intercept = (seen, response) => {
+    if (verbOf(seen) !== "watch") return false;
+    response.writeHead(200, { "transfer-encoding": "chunked" });
+    const timer = setInterval(() => response.write(" "), 5);
+    response.once("close", () => clearInterval(timer));
+    return true;
+  };
+  const watch = server.kube().pods.watch({ resourceVersion: "1", totalMs: 40 });
+  const failure = await watch.next().catch((error: unknown) => error);
+  expect(failure).toMatchObject({ status: 0, message: "not ended after 40 ms" });
+});
+
+/** Runs a reflector while `work` lasts; `told` has what it told. */
+function recorder(api: PodApi) {
+  const told: string[] = [];
+  const nothing = () => undefined;
+  const of = (pods: readonly Pod[]) => pods.map(({ metadata }) => metadata?.name).join();
+  const run = async (work: () => Promise<void>) => {
+    await using server = await api.start();
+    const stopping = new AbortController();
+    const reflector = new Reflector({
+      kube: server.kube(),
+      relistAfterMs: Number.POSITIVE_INFINITY,
+      unprovenMs: () => 0,
+      shortWatchMs: 0,
+      backoff: new Backoff({ minMs: 1, maxMs: 1 }),
+      sink: {
+        beforeList: nothing,
+        listed: (pods, version) => void told.push(`listed ${of(pods)}@${version}`),
+        event: (type, pod) => void told.push(`${type} ${of([pod])}@${pod.metadata?.resourceVersion}`),
+        reached: nothing,
+        proven: nothing,
+        failed: nothing,
+      },
+    });
+    const running = reflector.run(stopping.signal);
+    await work().finally(() => stopping.abort(new Error("the test is over")));
+    await running;
+  };
+  return { told, run };
+}

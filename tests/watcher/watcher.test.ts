@@ -1,48 +1,10 @@
 import { expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
-import type { KubeOptions } from "../../src/kube/client.ts";
-import type { Pod } from "../../src/kube/types.ts";
-import { createLog } from "../../src/log.ts";
-import { type CachedPod, PodWatcher, type WatcherOptions } from "../../src/watcher.ts";
+import type { CachedPod } from "../../src/watcher.ts";
 import { failureOf, json, statusObject } from "../kube/server.ts";
 import { PodApi, verbOf } from "./pods.ts";
+import { ids, startWatcher, until, version } from "./running.ts";
 
-interface Options {
-  api?: PodApi;
-  tuning?: WatcherOptions["tuning"];
-  timing?: KubeOptions["timing"];
-}
-
-/** A running watcher over a scripted API; stops both at the end of the test. */
-async function startWatcher({ api = new PodApi(), tuning = {}, timing = {} }: Options = {}) {
-  const server = await api.start();
-  const lines: { msg: string }[] = [];
-  const log = createLog({ level: "debug", stream: { write: (line) => void lines.push(JSON.parse(line)) } });
-  // A watch of a millisecond is as good as one of five seconds, and nobody waits between two of them.
-  const quick = { shortWatchMs: 0, lifeMs: 0, backoff: { minMs: 1, maxMs: 5 } };
-  const watcher = new PodWatcher({ kube: server.kube({ timing }), log, tuning: { ...quick, ...tuning } });
-  const stopping = new AbortController();
-  const running = watcher.run(stopping.signal);
-  const { signal } = new AbortController();
-  return {
-    api,
-    watcher,
-    lines,
-    /** Resolves when a watch is open: what happens from then on is told by it. */
-    watching: () => until(() => api.watches.size === 1),
-    /** Resolves when the cache has the workload's Pod like this. */
-    seen: (id: string, holds: (pod: CachedPod | undefined) => boolean) =>
-      watcher.until(id, (pod) => (holds(pod) ? true : undefined), signal),
-    [Symbol.asyncDispose]: async () => {
-      stopping.abort(new Error("the test is over"));
-      await running;
-      await server[Symbol.asyncDispose]();
-    },
-  };
-}
-
-const ids = (pods: readonly Pod[]) => pods.map(({ metadata }) => metadata?.name?.replace("workload-", ""));
-const version = (pod: Pod | undefined) => pod?.metadata?.resourceVersion;
 const isUnreachable = (error: unknown) =>
   error instanceof ConnectError && error.code === Code.Unavailable && error.rawMessage === "cluster_unreachable";
 
@@ -150,70 +112,6 @@ for (const where of ["answer", "stream"] as const)
     expect(changes).toEqual(["deleted old-a", "deleted old-b", "applied new-b"]);
     expect(running.watcher.stats.failures.get("gone")).toBe(1);
   });
-
-test("our own writes are seen at once: from the watch, or asked for once", async () => {
-  const api = new PodApi();
-  await using running = await startWatcher({ api, tuning: { freshWaitMs: 10 } });
-  await running.watcher.pods();
-  await running.watching();
-  // The watch is late: every read proves what it tells.
-  api.telling = false;
-  const before = api.version;
-  const put = api.put("a", { labels: { n: "a" }, claims: ["c"] });
-  running.watcher.wrote(put);
-  expect(version(await running.watcher.pod("a"))).toBe(version(put));
-  expect(ids(await running.watcher.pods())).toEqual(["a"]);
-  expect(ids(await running.watcher.withLabels({ n: "a" }))).toEqual(["a"]);
-  expect(ids(await running.watcher.withClaim("c"))).toEqual(["a"]);
-  expect([api.count("get"), api.count("list")]).toEqual([1, 4]);
-  // Then the watch tells, and nothing is asked any more.
-  api.tellAll(before);
-  await running.seen("a", (pod) => version(pod) === version(put));
-  await Promise.all([running.watcher.pod("a"), running.watcher.pods(), running.watcher.withLabels({ n: "a" })]);
-  expect([api.count("get"), api.count("list")]).toEqual([1, 4]);
-  expect(running.watcher.stats.freshnessWaits).toBe(4);
-});
-
-test("a read waits a moment for the watch before it asks", async () => {
-  const api = new PodApi();
-  await using running = await startWatcher({ api, tuning: { freshWaitMs: 60_000 } });
-  await running.watcher.pods();
-  await running.watching();
-  api.telling = false;
-  const before = api.version;
-  running.watcher.wrote(api.put("a"));
-  const reads = Promise.all([running.watcher.pod("a"), running.watcher.pods()]);
-  api.tellAll(before);
-  const [pod, pods] = await reads;
-  expect([ids(pod === undefined ? [] : [pod]), ids(pods)]).toEqual([["a"], ["a"]]);
-  expect([api.count("get"), api.count("list")]).toEqual([0, 1]);
-});
-
-test("what an answer told is never taken back while the watch is late", async () => {
-  const api = new PodApi();
-  api.put("a");
-  api.put("b");
-  await using running = await startWatcher({ api, tuning: { freshWaitMs: 10 } });
-  await running.seen("b", (pod) => pod !== undefined);
-  await running.watching();
-  api.telling = false;
-  const patched = api.put("a", { phase: "Failed" });
-  running.watcher.wrote(patched);
-  api.remove("a");
-  api.remove("b");
-  expect(await running.watcher.pod("a")).toBeUndefined();
-  expect(ids(await running.watcher.pods())).toEqual([]);
-  api.send({ type: "MODIFIED", object: patched }); // the cache catches up with our write, and no further
-  await Promise.resolve();
-  expect(await running.watcher.pod("a")).toBeUndefined();
-  expect(await running.watcher.pod("b")).toBeUndefined();
-  expect(ids(await running.watcher.withLabels({}))).toEqual([]);
-  // Made again, it is another Pod.
-  api.telling = true;
-  api.put("a", { uid: "again" });
-  await running.seen("a", (pod) => pod?.metadata?.uid === "again");
-  expect(ids(await running.watcher.pods())).toContain("a");
-});
 
 test("a miss asks the API once, and only its NotFound is absence", async () => {
   const api = new PodApi();
@@ -370,8 +268,3 @@ test("after a restored etcd, with lower versions, reads come from the cache agai
   expect(ids(await running.watcher.pods())).toEqual(["a"]);
   expect(api.count("get") + api.count("list")).toBe(asked);
 });
-
-/** Resolves when `holds`, looked at every millisecond. */
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 1));
-}

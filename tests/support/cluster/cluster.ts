@@ -28,7 +28,7 @@ import { ApiListener, type RecordedRequest, readBody, sendJson } from "./server.
 import { methodNotAllowed, notFound, unknownPath } from "./status.ts";
 import { KINDS, type Resource, Store } from "./store.ts";
 import { tlsMaterial } from "./tls.ts";
-import { serveWatch } from "./watch.ts";
+import { beginsWithList, serveWatch } from "./watch.ts";
 import { Watchdog } from "./watchdog.ts";
 
 /** Changes a resource remembers for watches that resume. */
@@ -170,6 +170,7 @@ class Api {
           namespace,
           selector: parseSelector(query.get("labelSelector") ?? ""),
           resourceVersion: query.get("resourceVersion") ?? "",
+          initialEvents: beginsWithList(query),
           bookmarks: query.get("allowWatchBookmarks") === "true",
           timeoutMs: (numberIn(query, "timeoutSeconds") || randomInt(min, max)) * 1000,
           bookmarkMs: BOOKMARK_MS,

@@ -1,6 +1,6 @@
 import type { ServerResponse } from "node:http";
 import type { Selector } from "./selectors.ts";
-import { ApiError } from "./status.ts";
+import { ApiError, forbidden, invalid } from "./status.ts";
 import { type Change, KINDS, type Resource, type Store } from "./store.ts";
 
 export interface WatchOptions {
@@ -9,6 +9,8 @@ export interface WatchOptions {
   readonly selector: Selector;
   /** Empty or "0": begin with the objects there are. */
   readonly resourceVersion: string;
+  /** Begin with the objects there are, and say by a bookmark where they end (KEP-3157). */
+  readonly initialEvents: boolean;
   readonly bookmarks: boolean;
   /** The stream ends cleanly after this time. */
   readonly timeoutMs: number;
@@ -43,20 +45,24 @@ const EMPTY: Record<Resource, object> = {
 const MAX_BACKLOG = 64 * 1024 * 1024;
 
 export function serveWatch(store: Store, options: WatchOptions, response: ServerResponse): void {
-  const { resource, namespace, selector, resourceVersion, bookmarks } = options;
+  const { resource, namespace, selector, resourceVersion, initialEvents } = options;
+  const from = Number(resourceVersion);
   let sent = 0;
   const send = (type: string, object: unknown) => {
     response.write(`${JSON.stringify({ type, object })}\n`);
     if (response.writableLength > MAX_BACKLOG) response.destroy();
   };
   const bookmark = (annotations?: Record<string, string>) => {
+    const version = Math.max(sent, store.version);
+    if (version < from) return; // whoever asked for a later one is told of nothing before
     const metadata = {
-      resourceVersion: String(Math.max(sent, store.version)),
+      resourceVersion: String(version),
       ...(annotations ? { annotations } : {}),
     };
     send("BOOKMARK", { kind: KINDS[resource], apiVersion: "v1", metadata, ...EMPTY[resource] });
   };
   const forward = (change: Change) => {
+    if (change.version <= from) return;
     sent = change.version;
     const { metadata } = change.object;
     if (namespace !== undefined && metadata.namespace !== namespace) return;
@@ -67,13 +73,13 @@ export function serveWatch(store: Store, options: WatchOptions, response: Server
   response.writeHead(200, { "content-type": "application/json", "cache-control": "no-cache, private" });
   response.flushHeaders();
   try {
-    if (resourceVersion === "" || resourceVersion === "0") {
+    if (initialEvents || resourceVersion === "" || resourceVersion === "0") {
       for (const object of store.list(resource, namespace)) {
         if (selector(object.metadata.labels)) send("ADDED", object);
       }
-      if (bookmarks) bookmark({ "k8s.io/initial-events-end": "true" });
+      if (initialEvents) bookmark({ "k8s.io/initial-events-end": "true" });
     } else {
-      for (const change of store.since(resource, Number(resourceVersion))) forward(change);
+      for (const change of store.since(resource, from)) forward(change);
     }
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
@@ -120,3 +126,17 @@ function selected({ type, object, previous, version }: Change, selector: Selecto
 
 /** The query of a watch: `watch=true` or `watch=1`. */
 export const isWatch = (query: URLSearchParams): boolean => /^(true|1)$/.test(query.get("watch") ?? "");
+
+/** Whether a watch is to send what there is first; throws 422 when that is not asked for as it must be. */
+export function beginsWithList(query: URLSearchParams): boolean {
+  const match = query.get("resourceVersionMatch");
+  const asked = query.has("sendInitialEvents");
+  const problem = forbidden(
+    "resourceVersionMatch",
+    asked
+      ? "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+      : "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+  );
+  if (asked ? match !== "NotOlderThan" : match !== null) throw invalid("ListOptions", "", [problem]);
+  return query.get("sendInitialEvents") === "true";
+}
