@@ -1,7 +1,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { VolumeKind } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
-import type { Fault, GateRequest } from "../support/gate.ts";
+import type { Fault, ProxiedRequest } from "../support/faults/fault.ts";
 import { gatedRunner } from "../support/gated.ts";
 import { runnerProcess } from "../support/process.ts";
 import { freshId, idling, type RunnerClient, type StartRequest } from "../support/runner.ts";
@@ -39,7 +39,7 @@ function wholeStart(workloadId: string) {
 const CALLS = 9;
 
 /** Requests of a start, not those of the cache. */
-const isOfStart = ({ method, path }: GateRequest): boolean =>
+const isOfStart = ({ method, path }: ProxiedRequest): boolean =>
   method !== "GET" || /persistentvolumeclaims\/./.test(path);
 
 /** Everything there is of a start: its Pod (gated or not), its claims, its Secrets. */

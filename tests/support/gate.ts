@@ -1,9 +1,20 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import {
+  createServer,
+  request as httpRequest,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from "node:http";
+import { createServer as createTlsServer, request as httpsRequest } from "node:https";
 import type { AddressInfo } from "node:net";
 import { connect } from "node:net";
 import type { Duplex } from "node:stream";
 import { connect as connectTls } from "node:tls";
 import type { Access } from "../../src/kube/access.ts";
+import { tlsMaterial } from "./cluster/tls.ts";
+import { pass, spoil } from "./faults/body.ts";
+import { type Answer, type Fault, type ProxiedRequest, statusText } from "./faults/fault.ts";
+import { type Fired, firedNow } from "./faults/script.ts";
 
 export interface Refusal {
   readonly method: string;
@@ -14,44 +25,94 @@ export interface Refusal {
   readonly message: string;
 }
 
-/** What happens to one request: an error or a reset, before the API server sees it or after it has carried it out. */
-export type Fault = "error before" | "error after" | "reset before" | "reset after";
-
-export interface GateRequest {
-  readonly method: string;
-  readonly path: string;
-}
-
 /**
- * A stand-in in front of the API server that counts requests, refuses those it is told to, with a Status object as the API
- * server would send, and spoils others. Speaks plain HTTP to the runner; WebSockets pass as they are.
+ * A stand-in in front of any API server that counts requests, refuses those it is told to, with a Status object as the API
+ * server would send, and spoils others (faults/). Asks the API server with its own rights. WebSockets pass as they are.
  */
 export class Gate implements AsyncDisposable {
   readonly #over: Access;
-  readonly #server: Server;
+  #server: Server;
+  #tls: ReturnType<typeof tlsMaterial> | undefined;
   /** `METHOD path?query` of every request, in order of arrival. */
   readonly requests: string[] = [];
+  /** What went wrong so far: a fault is here once it had its effect. */
+  readonly fired: Fired[] = [];
   /** The exec connections that are open now. */
   readonly upgrades = new Set<Duplex>();
   /** What is refused now; change it at will. */
   refusals: Refusal[] = [];
+  /** The one bearer token that is good; without it, nobody is asked for one. */
+  token: string | undefined;
   /** Asked for every request; the request waits for the answer. */
-  fault: (request: GateRequest) => Fault | undefined | Promise<undefined> = () => undefined;
+  fault: (request: ProxiedRequest) => Fault | undefined | Promise<undefined> = () => undefined;
 
-  private constructor(over: Access) {
+  private constructor(over: Access, tls: boolean) {
     this.#over = over;
-    this.#server = createServer((request, response) => {
-      this.#answer(request, response).catch(() => response.destroy()); // the API server or the runner has gone
-    });
-    this.#server.on("upgrade", (request, socket, head) => {
-      this.#upgrade(request, socket, head).catch(() => socket.destroy());
-    });
+    this.#tls = tls ? tlsMaterial(Date.now()) : undefined;
+    this.#server = this.#serve();
   }
 
-  #arrive({ method = "GET", url = "/" }: IncomingMessage): { pathname: string; refusal: Refusal | undefined } {
+  /** Speaks plain HTTP to the runner, or TLS with a CA of its own. */
+  static async over(access: Access, { tls = false } = {}): Promise<Gate> {
+    const gate = new Gate(access, tls);
+    await gate.#listen(0);
+    return gate;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port; // listening on TCP, so neither string nor null
+  }
+
+  get url(): string {
+    return `${this.#tls === undefined ? "http" : "https"}://127.0.0.1:${this.port}`;
+  }
+
+  get caPem(): string {
+    return this.#tls?.caPem ?? "";
+  }
+
+  get access(): Access {
+    const tls = this.#tls === undefined ? {} : { ca: this.caPem };
+    return { ...this.#over, server: new URL(this.url), credentials: async () => ({ headers: {}, tls }) };
+  }
+
+  /** From now on another CA and certificate, on the same port; all connections are dropped. */
+  async rotateCertificates(): Promise<void> {
+    const { port } = this;
+    await this.#close();
+    this.#tls = tlsMaterial(Date.now());
+    this.#server = this.#serve();
+    await this.#listen(port);
+  }
+
+  #serve(): Server {
+    const tls = this.#tls;
+    const server = tls === undefined ? createServer() : createTlsServer({ cert: tls.certPem, key: tls.keyPem });
+    server.on("request", (request, response) => {
+      this.#answer(request, response).catch(() => response.destroy()); // the API server or the runner has gone
+    });
+    server.on("upgrade", (request, socket, head) => {
+      this.#upgrade(request, socket, head).catch(() => socket.destroy());
+    });
+    return server;
+  }
+
+  #listen(port: number): Promise<void> {
+    return new Promise((listening) => this.#server.listen(port, "127.0.0.1", listening));
+  }
+
+  async #close(): Promise<void> {
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    this.#server.closeAllConnections();
+    await closed;
+  }
+
+  #arrive({ method = "GET", url = "/", headers }: IncomingMessage): ProxiedRequest & { refusal: Answer | undefined } {
     this.requests.push(`${method} ${url}`);
-    const { pathname } = new URL(url, this.url);
-    return { pathname, refusal: this.refusals.find((each) => each.method === method && each.path.test(pathname)) };
+    const { pathname: path, searchParams: query } = new URL(url, this.url);
+    const good = this.token === undefined || headers.authorization === `Bearer ${this.token}`;
+    const refusal = this.refusals.find((each) => each.method === method && each.path.test(path));
+    return { method, path, query, refusal: good ? refusal : UNAUTHORIZED };
   }
 
   /** Counts and refuses as it does other requests, then passes bytes on. */
@@ -78,76 +139,84 @@ export class Gate implements AsyncDisposable {
     near.pipe(far).pipe(near);
   }
 
-  static async over(access: Access): Promise<Gate> {
-    const gate = new Gate(access);
-    await new Promise<void>((listening) => gate.#server.listen(0, "127.0.0.1", listening));
-    return gate;
-  }
-
-  get url(): string {
-    const { port } = this.#server.address() as AddressInfo; // listening on TCP, so neither string nor null
-    return `http://127.0.0.1:${port}`;
-  }
-
-  get access(): Access {
-    return { ...this.#over, server: new URL(this.url), credentials: async () => ({ headers: {}, tls: {} }) };
-  }
-
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { method = "GET" } = request;
-    const { pathname, refusal } = this.#arrive(request);
+    const { refusal, ...asked } = this.#arrive(request);
     const body = Buffer.concat(await Array.fromAsync<Buffer>(request));
-    if (refusal !== undefined) return refuse(response, refusal);
-    const fault = await this.fault({ method, path: pathname });
-    if (fault === "reset before") return void request.socket.resetAndDestroy();
-    if (fault === "error before") return refuse(response, SPOILED);
-    const gone = new AbortController();
-    response.once("close", () => gone.abort());
-    const answer = await this.#forward(request, body, gone.signal);
-    if (fault === undefined) return send(answer, response);
-    await answer.body?.cancel();
-    if (fault === "error after") return refuse(response, SPOILED);
-    request.socket.resetAndDestroy();
+    if (refusal !== undefined) return answer(response, refusal);
+    const fault = await this.fault(asked);
+    if (fault === undefined) return pass(await this.#forward(request, body, response), begun(response));
+    const fired = once(() => this.fired.push(firedNow(asked, fault)));
+    if (typeof fault === "object" && "body" in fault)
+      return spoil(await this.#forward(request, body, response), begun(response), fault.body, fired);
+    if (typeof fault === "object" && "holdMs" in fault) {
+      fired();
+      await new Promise((resolve) => setTimeout(resolve, fault.holdMs));
+      return pass(await this.#forward(request, body, response), begun(response));
+    }
+    if (fault === "error after" || fault === "reset after")
+      for await (const _ of await this.#forward(request, body, response)); // so that it was carried out
+    fired();
+    if (fault === "silence") return;
+    if (fault === "reset before" || fault === "reset after") return void request.socket.resetAndDestroy();
+    answer(response, typeof fault === "object" ? fault.answer : SPOILED);
   }
 
-  async #forward(request: IncomingMessage, body: Buffer, signal: AbortSignal): Promise<Response> {
+  /** The API server's answer; its head is made the response's. */
+  async #forward(request: IncomingMessage, body: Buffer, response: ServerResponse): Promise<IncomingMessage> {
     const { method = "GET", url = "/", headers } = request;
     const { headers: credentials, tls } = await this.#over.credentials();
-    return fetch(new URL(url, this.#over.server), {
+    const { serverName, ...material } = tls;
+    const { server } = this.#over;
+    const outgoing = (server.protocol === "https:" ? httpsRequest : httpRequest)(new URL(url, server), {
       method,
-      headers: { ...credentials, accept: headers.accept ?? "", "content-type": headers["content-type"] ?? "" },
-      tls,
-      body: body.length === 0 ? null : body,
-      signal,
-      timeout: false,
-    } as RequestInit);
+      agent: false,
+      ...material,
+      ...(serverName === undefined ? {} : { servername: serverName }),
+      headers: {
+        ...credentials,
+        accept: headers.accept ?? "",
+        "content-type": headers["content-type"] ?? "",
+        "content-length": body.length,
+        "user-agent": headers["user-agent"] ?? "",
+      },
+    });
+    response.once("close", () => outgoing.destroy());
+    const incoming = await new Promise<IncomingMessage>((resolve, reject) => {
+      outgoing.once("response", resolve);
+      outgoing.on("error", reject); // `on`: what comes after the answer ends the answer
+      outgoing.end(body);
+    });
+    response.statusCode = incoming.statusCode ?? 502;
+    for (const name of ["content-type", "retry-after"]) {
+      const value = incoming.headers[name];
+      if (value !== undefined) response.setHeader(name, value);
+    }
+    return incoming;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const closed = new Promise((resolve) => this.#server.close(resolve));
-    this.#server.closeAllConnections();
-    await closed;
+    await this.#close();
   }
 }
 
-const SPOILED = { status: 500, reason: "InternalError", message: "spoiled on the way" };
+const SPOILED: Answer = { status: 500, reason: "InternalError", message: "spoiled on the way" };
+const UNAUTHORIZED: Answer = { status: 401, reason: "Unauthorized", message: "Unauthorized" };
 
-function refuse(response: ServerResponse, refusal: Pick<Refusal, "status" | "reason" | "message">): void {
-  const { status, reason, message } = refusal;
-  const body = {
-    kind: "Status",
-    apiVersion: "v1",
-    status: "Failure",
-    code: status,
-    message,
-    ...(reason && { reason }),
-  };
-  response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
+function answer(response: ServerResponse, told: Answer): void {
+  const { status, headers = {}, body = statusText(told) } = told;
+  response.writeHead(status, { "content-type": "application/json", ...headers }).end(body);
 }
 
-async function send(answer: Response, response: ServerResponse): Promise<void> {
-  response.writeHead(answer.status, { "content-type": answer.headers.get("content-type") ?? "" });
+/** The head goes out at once: a watch may be quiet for long. */
+function begun(response: ServerResponse): ServerResponse {
   response.flushHeaders();
-  for await (const data of answer.body ?? []) response.write(data);
-  response.end();
+  return response;
+}
+
+function once(act: () => void): () => void {
+  let done = false;
+  return () => {
+    if (!done) act();
+    done = true;
+  };
 }
