@@ -1,7 +1,7 @@
 import type { Config } from "./config.ts";
 import { RunnerService } from "./gen/agynio/api/runner/v1/runner_pb.ts";
 import type { Access } from "./kube/access.ts";
-import { Kube } from "./kube/client.ts";
+import { Kube, type KubeOptions } from "./kube/client.ts";
 import type { Log } from "./log.ts";
 import { PlatformLink } from "./platform.ts";
 import { Executions } from "./runner/execution.ts";
@@ -9,7 +9,15 @@ import { observe } from "./runner/observe.ts";
 import { runnerService } from "./runner/service.ts";
 import { sweep } from "./runner/sweep.ts";
 import { startServer } from "./server.ts";
-import { PodWatcher } from "./watcher.ts";
+import { PodWatcher, type WatcherOptions } from "./watcher.ts";
+
+export interface AppOptions {
+  readonly config: Config;
+  readonly access: Access;
+  readonly log: Log;
+  /** For tests. */
+  readonly tuning?: { readonly watcher?: WatcherOptions["tuning"]; readonly kube?: KubeOptions["timing"] };
+}
 
 export interface App extends AsyncDisposable {
   readonly address: { readonly host: string; readonly port: number };
@@ -24,10 +32,10 @@ export interface App extends AsyncDisposable {
 }
 
 /** Wires the parts and serves. Nothing waits for the cluster: reads do, until the first list is in (ruling 5). */
-export async function startApp({ config, access, log }: { config: Config; access: Access; log: Log }): Promise<App> {
+export async function startApp({ config, access, log, tuning = {} }: AppOptions): Promise<App> {
   const caller = (name: string) => log.child({ caller: name });
-  const kube = new Kube({ access, namespace: config.namespace, log: caller("kube") });
-  const watcher = new PodWatcher({ kube, log: caller("watcher") });
+  const kube = new Kube({ access, namespace: config.namespace, log: caller("kube"), timing: tuning.kube ?? {} });
+  const watcher = new PodWatcher({ kube, log: caller("watcher"), tuning: tuning.watcher ?? {} });
   const runnerLog = caller("runner");
   const settings = {
     namespace: config.namespace,

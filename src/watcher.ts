@@ -8,7 +8,7 @@ import { Backoff } from "./time.ts";
 import { type CachedPod, type Change, compareVersions, hasLabels, lean, PodCache } from "./watcher/cache.ts";
 import { Freshness } from "./watcher/freshness.ts";
 import { LiveReads } from "./watcher/live.ts";
-import { Reflector } from "./watcher/reflector.ts";
+import { Reflector, type WatchTiming } from "./watcher/reflector.ts";
 import { Waiters } from "./watcher/waiters.ts";
 
 export type { CachedPod, Change, PodChanges } from "./watcher/cache.ts";
@@ -33,16 +33,13 @@ const LOG_MS = 500;
 export interface WatcherOptions {
   readonly kube: Kube;
   readonly log: Log;
-  /** For tests, in ms. */
-  readonly tuning?: {
+  /** For tests. */
+  readonly tuning?: WatchTiming & {
     staleMs?: number;
     relistAfterMs?: number;
     syncWaitMs?: number;
     freshWaitMs?: number;
     backoff?: { minMs: number; maxMs: number };
-    watchSeconds?: { min: number; spread: number };
-    shortWatchMs?: number;
-    lifeMs?: number;
   };
 }
 
@@ -85,9 +82,7 @@ export class PodWatcher {
       backoff: new Backoff(tuning.backoff ?? BACKOFF),
       relistAfterMs: tuning.relistAfterMs ?? RELIST_AFTER_MS,
       unprovenMs: () => performance.now() - this.#provenAt,
-      watchSeconds: tuning.watchSeconds,
-      shortWatchMs: tuning.shortWatchMs,
-      lifeMs: tuning.lifeMs,
+      timing: tuning,
       sink: {
         beforeList: () => this.#freshness.beforeList(),
         listed: (pods, version) => this.#listed(pods, version),

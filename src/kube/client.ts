@@ -9,6 +9,8 @@ import type { Claim, KubeEvent, Pod, Secret } from "./types.ts";
 
 /** A watch without a byte for so long is taken for dead: its server ends it after 25 to 30 s. */
 const WATCH_IDLE_MS = 35_000;
+/** Until a watch is answered; API servers do so before there is anything to tell. */
+const WATCH_OPEN_MS = 10_000;
 
 export interface ListPage<T> {
   items: T[];
@@ -29,7 +31,13 @@ export interface KubeOptions {
   /** Called after every request, for metrics. */
   readonly onRequest?: (info: RequestInfo) => void;
   /** For tests: the bounds of requests and of silence, in ms. */
-  readonly timing?: { requestMs?: number; watchIdleMs?: number; pingMs?: number; silenceMs?: number };
+  readonly timing?: {
+    requestMs?: number;
+    watchIdleMs?: number;
+    watchOpenMs?: number;
+    pingMs?: number;
+    silenceMs?: number;
+  };
 }
 
 /**
@@ -41,14 +49,22 @@ export class Collection<T> {
   readonly #namespace: string;
   readonly #resource: string;
   readonly #kind: string;
-  readonly #watchIdleMs: number;
+  readonly #watchBounds: { readonly idleMs: number; readonly openMs: number };
 
-  constructor(transport: Transport, namespace: string, resource: string, kind: string, watchIdleMs = WATCH_IDLE_MS) {
+  constructor(
+    transport: Transport,
+    {
+      namespace,
+      resource,
+      kind,
+      timing: { watchIdleMs = WATCH_IDLE_MS, watchOpenMs = WATCH_OPEN_MS } = {},
+    }: { namespace: string; resource: string; kind: string; timing?: KubeOptions["timing"] },
+  ) {
     this.#transport = transport;
     this.#namespace = namespace;
     this.#resource = resource;
     this.#kind = kind;
-    this.#watchIdleMs = watchIdleMs;
+    this.#watchBounds = { idleMs: watchIdleMs, openMs: watchOpenMs };
   }
 
   async get(name: string, { signal }: Call = {}): Promise<T> {
@@ -152,7 +168,7 @@ export class Collection<T> {
       ...(sendInitialEvents ? { sendInitialEvents: "true", resourceVersionMatch: "NotOlderThan" } : {}),
       timeoutSeconds: timeoutSeconds?.toString(),
     });
-    const request = { path: this.#path(), query, verb: "WATCH", signal, idleMs: this.#watchIdleMs, totalMs };
+    const request = { path: this.#path(), query, verb: "WATCH", signal, ...this.#watchBounds, totalMs };
     for await (const line of linesOf(openStream(this.#transport, request))) {
       const event = eventOf<T>(line);
       if (event === undefined) throw noAnswer(`the watch of ${this.#resource} sent something that is no event`);
@@ -211,7 +227,7 @@ export class Kube {
     };
     this.#transport = new Transport({ access, onRequest: observe, requestMs: timing.requestMs });
     const collection = <T>(resource: string, kind: string) =>
-      new Collection<T>(this.#transport, namespace, resource, kind, timing.watchIdleMs);
+      new Collection<T>(this.#transport, { namespace, resource, kind, timing });
     this.pods = collection("pods", "Pod");
     this.claims = collection("persistentvolumeclaims", "PersistentVolumeClaim");
     this.secrets = collection("secrets", "Secret");

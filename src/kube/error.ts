@@ -73,6 +73,8 @@ export function fromStatus(status: KubeStatus, httpStatus: number, retryAfter?: 
 export function fromAnswer(httpStatus: number, body: string, retryAfter?: string | null): KubeError {
   const status = asStatus(body);
   if (status !== undefined) return fromStatus(status, httpStatus, retryAfter);
+  // Whoever said this on the way, it is no word of the API server about an object (ruling 5).
+  if (httpStatus === 404) return noAnswer("HTTP 404 without a Status, so not from the Kubernetes API");
   const text =
     httpStatus >= 300 && httpStatus < 400
       ? `the Kubernetes API answered with a redirect (HTTP ${httpStatus}), which is not followed`

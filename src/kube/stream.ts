@@ -25,6 +25,8 @@ export interface StreamRequest {
   readonly query: Query;
   readonly verb: string;
   readonly signal?: AbortSignal | undefined;
+  /** Until the answer's headers are there. */
+  readonly openMs?: number | undefined;
   /** The connection is given up, and the stream fails, when no byte came for so long; without it: never. */
   readonly idleMs?: number | undefined;
   /** The same, when the body has not ended after so long; without it: never. */
@@ -76,7 +78,8 @@ async function openOnce(transport: Transport, request: StreamRequest, renew = fa
   const startedAt = performance.now();
   const { headers, tls } = await credentialsOf(transport.access, { renew });
   const url = urlOf(transport.access, request.path, request.query);
-  using bound = boundedSignal(OPEN_MS, request.signal);
+  const { openMs = OPEN_MS } = request;
+  using bound = boundedSignal(openMs, request.signal);
   let status = 0;
   try {
     const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
@@ -104,7 +107,7 @@ async function openOnce(transport: Transport, request: StreamRequest, renew = fa
     throw fromAnswer(status, await errorBody(response, bound.signal), response.headers["retry-after"]);
   } catch (error) {
     if (request.signal?.aborted) throw request.signal.reason;
-    if (bound.timedOut) throw noAnswer(`no answer within ${OPEN_MS} ms`);
+    if (bound.timedOut) throw noAnswer(`no answer within ${openMs} ms`);
     throw error instanceof KubeError ? error : noAnswer("the Kubernetes API cannot be reached", error);
   } finally {
     const seconds = (performance.now() - startedAt) / 1000;

@@ -141,22 +141,21 @@ class Start {
       try {
         return await kube.pods.patch(nameOf(pod), patch, { signal: this.#deadline });
       } catch (error) {
-        const again = error instanceof KubeError && (error.retryable || error.reason === "Conflict");
-        if (!again || attempt === GATE_ATTEMPTS) throw error;
+        const conflict = error instanceof KubeError && error.reason === "Conflict";
+        if (!conflict || attempt === GATE_ATTEMPTS) throw error;
         current = await kube.pods.get(nameOf(pod), { signal: this.#deadline });
         if (current.metadata?.uid !== uidOf(pod)) throw error;
       }
     }
   }
 
-  /**
-   * The created object, also when its answer was lost: then `find` looks for what this call made. A refusal stays one.
-   */
+  /** The created object, also when its answer was lost or no object: then `find` looks for what this call made. */
   async #resolved<T>(request: Promise<T>, find: (signal: AbortSignal) => Promise<T | undefined>): Promise<T> {
     try {
       return await request;
     } catch (error) {
-      if (error instanceof KubeError && !error.retryable) throw error;
+      const refused = error instanceof KubeError && !error.retryable && error.status >= 300;
+      if (refused) throw error;
       const found = await find(AbortSignal.timeout(UNDO_MS)).catch(() => undefined); // the first error says more
       if (found === undefined) throw error;
       return found;

@@ -30,6 +30,14 @@ export interface Sink {
   failed(error: unknown, cause: string): void;
 }
 
+/** For tests, in place of the constants above. */
+export interface WatchTiming {
+  readonly watchSeconds?: { readonly min: number; readonly spread: number };
+  readonly overtimeMs?: number;
+  readonly shortWatchMs?: number;
+  readonly lifeMs?: number;
+}
+
 export interface ReflectorOptions {
   readonly kube: Pick<Kube, "pods">;
   readonly sink: Sink;
@@ -38,9 +46,7 @@ export interface ReflectorOptions {
   /** Beyond this the state is listed anew instead of being watched on, in ms. */
   readonly relistAfterMs: number;
   readonly backoff: Pick<Backoff, "wait" | "reset">;
-  readonly watchSeconds?: { min: number; spread: number } | undefined;
-  readonly shortWatchMs?: number | undefined;
-  readonly lifeMs?: number | undefined;
+  readonly timing?: WatchTiming;
   readonly random?: () => number;
 }
 
@@ -121,16 +127,20 @@ export class Reflector {
   }
 
   #open(from: { resourceVersion: string } | { sendInitialEvents: true }, signal: AbortSignal): Watch {
-    const { kube, watchSeconds = WATCH_SECONDS, random = Math.random } = this.#options;
+    const {
+      kube,
+      timing: { watchSeconds = WATCH_SECONDS, overtimeMs = OVERTIME_MS } = {},
+      random = Math.random,
+    } = this.#options;
     const timeoutSeconds = watchSeconds.min + Math.floor(random() * watchSeconds.spread);
-    const totalMs = timeoutSeconds * 1000 + OVERTIME_MS;
+    const totalMs = timeoutSeconds * 1000 + overtimeMs;
     const events = kube.pods.watch({ labelSelector: MANAGED_SELECTOR, ...from, timeoutSeconds, totalMs, signal });
     return { events, startedAt: performance.now() };
   }
 
   /** One watch to its end; whether it was a sign of life. */
   async #watch(begun: Watch | undefined, signal: AbortSignal): Promise<boolean> {
-    const { sink, backoff, shortWatchMs = SHORT_WATCH_MS, lifeMs = LIFE_MS } = this.#options;
+    const { sink, backoff, timing: { shortWatchMs = SHORT_WATCH_MS, lifeMs = LIFE_MS } = {} } = this.#options;
     if (begun === undefined) this.stats.watches++; // one that came with a list is counted there
     const { events, startedAt } = begun ?? this.#open({ resourceVersion: this.#version }, signal);
     let quiet = true;

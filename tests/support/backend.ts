@@ -21,6 +21,8 @@ export interface Backend extends AsyncDisposable {
   readonly admin: Kube;
   /** One bare request with the admin's rights, for what is not namespaced; the parsed answer. */
   ask(method: string, path: string, body?: object): Promise<unknown>;
+  /** As a compaction of etcd: watches and continue tokens of before are answered 410. The embedded cluster's alone. */
+  compact?(): void;
 }
 
 /**
@@ -40,6 +42,7 @@ async function embedded(): Promise<Backend> {
     kind: "embedded",
     access: embeddedAccess(cluster),
     ...adminOf(embeddedAccess(cluster, { admin: true }), cluster.namespace),
+    compact: () => cluster.compact(),
     [Symbol.asyncDispose]: () => cluster[Symbol.asyncDispose](),
   };
 }

@@ -43,6 +43,8 @@ export class Gate implements AsyncDisposable {
   refusals: Refusal[] = [];
   /** The one bearer token that is good; without it, nobody is asked for one. */
   token: string | undefined;
+  /** How many requests came without it. */
+  unauthorized = 0;
   /** Asked for every request; the request waits for the answer. */
   fault: (request: ProxiedRequest) => Fault | undefined | Promise<undefined> = () => undefined;
 
@@ -74,6 +76,11 @@ export class Gate implements AsyncDisposable {
   get access(): Access {
     const tls = this.#tls === undefined ? {} : { ca: this.caPem };
     return { ...this.#over, server: new URL(this.url), credentials: async () => ({ headers: {}, tls }) };
+  }
+
+  /** As a crash of the server, or of the way to it, does. */
+  dropConnections(): void {
+    this.#server.closeAllConnections();
   }
 
   /** From now on another CA and certificate, on the same port; all connections are dropped. */
@@ -112,6 +119,7 @@ export class Gate implements AsyncDisposable {
     const { pathname: path, searchParams: query } = new URL(url, this.url);
     const good = this.token === undefined || headers.authorization === `Bearer ${this.token}`;
     const refusal = this.refusals.find((each) => each.method === method && each.path.test(path));
+    if (!good) this.unauthorized++;
     return { method, path, query, refusal: good ? refusal : UNAUTHORIZED };
   }
 

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
-import { type App, startApp } from "../../src/app.ts";
+import { type App, type AppOptions, startApp } from "../../src/app.ts";
 import { loadConfig } from "../../src/config.ts";
 import {
   type InspectWorkloadResponse,
@@ -26,6 +26,7 @@ export interface RunnerOptions {
   readonly backend?: Backend;
   /** The runner's way to the cluster in place of the backend's own: one that can be cut, or that refuses. */
   readonly access?: (backend: Backend) => Access;
+  readonly tuning?: AppOptions["tuning"];
   /** The process's environment, above the settings of every test. */
   readonly env?: Record<string, string>;
 }
@@ -39,6 +40,7 @@ export interface TestRunner extends AsyncDisposable {
   /** `http://host:port`, for clients that speak other protocols. */
   readonly baseUrl: string;
   readonly backend: Backend;
+  readonly watcher: App["watcher"];
   /** What the tests made, to be removed in the end; makes foreign objects too. */
   readonly ledger: Ledger;
   /** StartWorkload, tracked and marked as ours by a label. A main container that idles is filled in. */
@@ -91,7 +93,7 @@ export function sharedRunner(options: () => RunnerOptions = () => ({})): () => T
  */
 export async function startRunner(options: RunnerOptions = {}): Promise<TestRunner> {
   const elsewhere = Object.keys(options).length === 0 ? process.env.E2E_ADDRESS : undefined;
-  const { backend: given, access, env } = options;
+  const { backend: given, access, tuning, env } = options;
   const backend = given ?? (await startBackend());
   const lines: string[] = [];
   const app = elsewhere === undefined ? await application() : undefined;
@@ -104,7 +106,7 @@ export async function startRunner(options: RunnerOptions = {}): Promise<TestRunn
       ...env,
     });
     const log = createLog({ level: config.logLevel, stream: { write: (line: string) => void lines.push(line) } });
-    return startApp({ config, access: access?.(backend) ?? backend.access, log });
+    return startApp({ config, access: access?.(backend) ?? backend.access, log, ...(tuning && { tuning }) });
   }
 
   const baseUrl = `http://${elsewhere ?? `127.0.0.1:${app?.address.port}`}`;
@@ -127,6 +129,7 @@ export async function startRunner(options: RunnerOptions = {}): Promise<TestRunn
     client,
     baseUrl,
     backend,
+    watcher: app.watcher,
     ledger,
     start,
     async run(request) {

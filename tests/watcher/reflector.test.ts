@@ -22,7 +22,7 @@ async function delaysOf(
     kube: server.kube(),
     relistAfterMs: 1000,
     unprovenMs,
-    lifeMs,
+    timing: { lifeMs },
     backoff: {
       wait: async (_, atLeastMs = 0) => {
         waits.push(atLeastMs);
@@ -226,7 +226,7 @@ function recorder(api: PodApi) {
       kube: server.kube(),
       relistAfterMs: Number.POSITIVE_INFINITY,
       unprovenMs: () => 0,
-      shortWatchMs: 0,
+      timing: { shortWatchMs: 0 },
       backoff: new Backoff({ minMs: 1, maxMs: 1 }),
       sink: {
         beforeList: nothing,

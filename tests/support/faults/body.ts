@@ -129,7 +129,12 @@ async function* linesOf(from: IncomingMessage): AsyncGenerator<string> {
 async function write(to: ServerResponse, data: Uint8Array | string): Promise<void> {
   if (data.length === 0 || to.write(data)) return;
   await new Promise<void>((resolve) => {
-    to.once("drain", resolve);
-    to.once("close", resolve);
+    const go = () => {
+      to.off("drain", go);
+      to.off("close", go);
+      resolve();
+    };
+    to.once("drain", go);
+    to.once("close", go);
   });
 }
