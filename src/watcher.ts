@@ -119,6 +119,14 @@ export class PodWatcher {
     this.#freshness.await(pod, this.#cache.seen(pod.metadata?.name ?? ""));
   }
 
+  /** The API server said that this Pod is gone: no read tells of it any more, though the cache may still have it. */
+  gone({ metadata = {} }: Pod): void {
+    const { name = "", uid } = metadata;
+    if (uid === undefined || this.#cache.get(name)?.metadata?.uid !== uid) return;
+    this.#goneUids.add(uid);
+    this.#waiters.wake();
+  }
+
   /**
    * The managed Pod of this workload; undefined: proven absent. From the cache where that is live and has seen our writes,
    * else from the API, asked once. Throws KubeError when that fails, UNAVAILABLE before the first sync.
@@ -192,9 +200,8 @@ export class PodWatcher {
     // No later read may tell of an earlier state: neither of these Pods, nor of those that are not among them any more.
     const uids = new Set(pods.map((pod) => pod.metadata?.uid));
     for (const pod of pods) this.wrote(pod);
-    for (const { metadata = {} } of this.#cache.all())
-      if (!uids.has(metadata.uid) && compareVersions(metadata.resourceVersion ?? "", version) <= 0)
-        this.#gone(metadata.name, metadata.uid);
+    for (const pod of this.#cache.all())
+      if (!uids.has(pod.metadata?.uid) && compareVersions(versionOf(pod), version) <= 0) this.gone(pod);
     // The cache may have come to know more meanwhile.
     if (this.live && this.#freshness.lacking === 0 && compareVersions(this.#cache.version, version) >= 0)
       return undefined;
@@ -203,20 +210,14 @@ export class PodWatcher {
 
   /** The API's own answer, unless the cache has come to know more meanwhile. */
   async #ask(workloadId: string, name: string, signal: AbortSignal | undefined): Promise<CachedPod | undefined> {
-    const before = this.#cache.get(name)?.metadata?.uid;
+    const before = this.#cache.get(name);
     const pod = await this.#live.pod(name, signal);
-    if (before !== pod?.metadata?.uid) this.#gone(name, before);
+    if (before !== undefined && before.metadata?.uid !== pod?.metadata?.uid) this.gone(before);
     if (pod === undefined) return undefined;
     this.wrote(pod); // no later read may tell of an earlier state
     const known = this.#known(name);
     const newest = known !== undefined && compareVersions(versionOf(known), versionOf(pod)) > 0 ? known : pod;
     return isManaged(newest) && workloadIdOf(newest) === workloadId ? lean(newest) : undefined;
-  }
-
-  #gone(name = "", uid: string | undefined): void {
-    if (uid === undefined || this.#cache.get(name)?.metadata?.uid !== uid) return;
-    this.#goneUids.add(uid);
-    this.#waiters.wake();
   }
 
   #visible(pods: CachedPod[]): CachedPod[] {

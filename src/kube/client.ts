@@ -1,5 +1,6 @@
 import type { Log } from "../log.ts";
 import type { Access } from "./access.ts";
+import { eventOf, isKind, isList, type ListPage, type WatchEvent } from "./answer.ts";
 import type { ExecChannel } from "./channel.ts";
 import { fromStatus, isStatus, KubeError, noAnswer } from "./error.ts";
 import { openExec } from "./exec.ts";
@@ -11,14 +12,6 @@ import type { Claim, KubeEvent, Pod, Secret } from "./types.ts";
 const WATCH_IDLE_MS = 35_000;
 /** Until a watch is answered; API servers do so before there is anything to tell. */
 const WATCH_OPEN_MS = 10_000;
-
-export interface ListPage<T> {
-  items: T[];
-  metadata: { resourceVersion: string; continue?: string };
-}
-
-/** ERROR events are no events here: they end the watch with a KubeError. */
-export type WatchEvent<T> = { type: "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK"; object: T };
 
 interface Call {
   signal?: AbortSignal | undefined;
@@ -293,44 +286,3 @@ function given(parameters: Record<string, string | undefined>): Query {
 const PAGE = 500;
 /** How often a list is begun before it is given up: a cluster where tokens expire that fast cannot be listed. */
 const LIST_ATTEMPTS = 3;
-
-/** The kind decides; what an object holds beyond that is the API server's promise. */
-function isKind<T>(value: unknown, kind: string): value is T {
-  return isObject(value) && value.kind === kind && isObject(value.metadata);
-}
-
-function isList<T>(value: unknown, kind: string): value is ListPage<T> {
-  if (!isKind<{ metadata: Record<string, unknown>; items?: unknown }>(value, kind)) return false;
-  const { items, metadata } = value;
-  const known = typeof metadata.resourceVersion === "string" && metadata.resourceVersion !== "";
-  return known && Array.isArray(items) && items.every(isIdentified);
-}
-
-/** What cannot be told from others cannot be kept. */
-const isIdentified = (item: unknown): boolean =>
-  isObject(item) && isObject(item.metadata) && isText(item.metadata.name) && isText(item.metadata.uid);
-
-const isText = (value: unknown): boolean => typeof value === "string" && value !== "";
-
-const EVENT_TYPES: readonly unknown[] = ["ADDED", "MODIFIED", "DELETED", "BOOKMARK"];
-
-/** A watch event, the Status of an ERROR event, or undefined for anything else. */
-function eventOf<T>(line: string): WatchEvent<T> | ReturnType<typeof statusOf> {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch {
-    return undefined; // the caller fails the watch
-  }
-  if (!isObject(value)) return undefined;
-  return isEvent<T>(value) ? value : statusOf(value);
-}
-
-const isEvent = <T>(value: Record<string, unknown>): value is WatchEvent<T> =>
-  EVENT_TYPES.includes(value.type) && isObject(value.object) && isObject(value.object.metadata);
-
-const statusOf = (value: Record<string, unknown>) =>
-  value.type === "ERROR" && isStatus(value.object) ? value.object : undefined;
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);

@@ -31,10 +31,19 @@ export async function findPod({ pods }: Pick<Parts, "pods">, workloadId: string,
 }
 
 /** The same, asked of the API server itself: writes never trust the cache. */
-export async function getPod({ kube }: Pick<Parts, "kube">, workloadId: string, signal: AbortSignal): Promise<Pod> {
+export async function getPod(
+  { kube, pods }: Pick<Parts, "kube" | "pods">,
+  workloadId: string,
+  signal: AbortSignal,
+): Promise<Pod> {
   const name = podName(workloadId);
   if (!isObjectName(name)) throw podNotFound(name);
-  const pod = await kube.pods.get(name, { signal });
+  const known = pods.peek(workloadId);
+  const pod = await kube.pods.get(name, { signal }).catch((error: unknown) => {
+    // What is told to be gone here, no later read may tell of.
+    if (known !== undefined && error instanceof KubeError && error.notFound) pods.gone(known);
+    throw error;
+  });
   if (!isManaged(pod) || workloadIdOf(pod) !== workloadId) throw podNotFound(name);
   return pod;
 }

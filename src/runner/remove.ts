@@ -38,7 +38,7 @@ export async function removeVolume(name: string, parts: Parts, signal: AbortSign
 
 /** TouchWorkload (6.12). The uid in the patch is a precondition: a Pod made anew under the name is not this one. */
 export async function touchWorkload(id: string, { kube, pods }: Parts, signal: AbortSignal): Promise<void> {
-  const pod = await getPod({ kube }, id, signal);
+  const pod = await getPod({ kube, pods }, id, signal);
   const touchedAt = new Date().toISOString();
   const patch = { metadata: { uid: uidOf(pod), annotations: { [TOUCHED_AT_ANNOTATION]: touchedAt } } };
   try {
@@ -60,7 +60,8 @@ async function deletePod(pod: Pod, gracePeriodSeconds: number | undefined, parts
       ...(gracePeriodSeconds === undefined ? {} : { gracePeriodSeconds }),
     }),
   );
-  if (deleted !== undefined) parts.pods.wrote(deleted);
+  if (deleted === undefined) parts.pods.gone(pod);
+  else parts.pods.wrote(deleted);
 }
 
 /** Secrets of Pods that do not own theirs (older versions made them so); failures are told in the log alone (6.3). */

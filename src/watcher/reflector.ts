@@ -1,4 +1,5 @@
-import type { Kube, WatchEvent } from "../kube/client.ts";
+import type { WatchEvent } from "../kube/answer.ts";
+import type { Kube } from "../kube/client.ts";
 import { KubeError, noAnswer } from "../kube/error.ts";
 import type { Pod } from "../kube/types.ts";
 import { MANAGED_SELECTOR } from "../pod/names.ts";

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { randomUUID } from "node:crypto";
-import type { WatchEvent } from "../../src/kube/client.ts";
+import type { WatchEvent } from "../../src/kube/answer.ts";
 import { KubeError } from "../../src/kube/error.ts";
 import type { Claim, Pod, Secret } from "../../src/kube/types.ts";
 import { type Backend, startBackend } from "../support/backend.ts";

@@ -67,11 +67,15 @@ export function sharedCluster() {
     backend,
 
     /** `prepare` sets the faults of the very first request. */
-    async rig(prepare: (gate: Gate) => void = () => undefined, tuning: AppOptions["tuning"] = QUICK): Promise<Rig> {
+    async rig(
+      prepare: (gate: Gate) => void = () => undefined,
+      tuning: AppOptions["tuning"] = QUICK,
+      env: Record<string, string> = {},
+    ): Promise<Rig> {
       const gate = await Gate.over(backend().access);
       prepare(gate);
       const link = await Link.to(new URL(gate.url));
-      const runner = await startRunner({ backend: backend(), access: () => link.access(gate.access), tuning });
+      const runner = await startRunner({ backend: backend(), access: () => link.access(gate.access), tuning, env });
       const changes: string[] = [];
       runner.watcher.subscribe(({ type, pod: { metadata } }) =>
         changes.push(`${type} ${metadata?.name} ${metadata?.uid} ${metadata?.resourceVersion}`),

@@ -23,6 +23,15 @@ export interface Backend extends AsyncDisposable {
   ask(method: string, path: string, body?: object): Promise<unknown>;
   /** As a compaction of etcd: watches and continue tokens of before are answered 410. The embedded cluster's alone. */
   compact?(): void;
+  /** Every change of a Pod from now on, as the cluster's own journal has it. The embedded cluster's alone. */
+  journal?(listener: (change: PodChange) => void): () => void;
+}
+
+export interface PodChange {
+  readonly type: "ADDED" | "MODIFIED" | "DELETED";
+  readonly name: string;
+  readonly uid: string;
+  readonly version: string;
 }
 
 /**
@@ -43,6 +52,10 @@ async function embedded(): Promise<Backend> {
     access: embeddedAccess(cluster),
     ...adminOf(embeddedAccess(cluster, { admin: true }), cluster.namespace),
     compact: () => cluster.compact(),
+    journal: (listener) =>
+      cluster.journal("pods", ({ type, version, object: { metadata } }) =>
+        listener({ type, version: String(version), name: metadata.name, uid: metadata.uid }),
+      ),
     [Symbol.asyncDispose]: () => cluster[Symbol.asyncDispose](),
   };
 }

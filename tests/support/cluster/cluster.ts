@@ -26,7 +26,7 @@ import type { SandboxKind } from "./sandbox.ts";
 import { parseSelector } from "./selectors.ts";
 import { ApiListener, type RecordedRequest, readBody, sendJson } from "./server.ts";
 import { methodNotAllowed, notFound, unknownPath } from "./status.ts";
-import { KINDS, type Resource, Store } from "./store.ts";
+import { KINDS, type Listener, type Resource, Store } from "./store.ts";
 import { tlsMaterial } from "./tls.ts";
 import { beginsWithList, serveWatch } from "./watch.ts";
 import { Watchdog } from "./watchdog.ts";
@@ -54,6 +54,8 @@ export interface EmbeddedCluster extends AsyncDisposable {
   compact(): void;
   /** Drops every connection, as a crash does. */
   dropConnections(): void;
+  /** Every change of this resource from now on, in order, as etcd has it. Returns the way to end it. */
+  journal(resource: Resource, listener: Listener): () => void;
 }
 
 export async function startCluster({ namespace = "workloads", port = 0 } = {}): Promise<EmbeddedCluster> {
@@ -82,6 +84,7 @@ export async function startCluster({ namespace = "workloads", port = 0 } = {}): 
       api.pager.expire();
     },
     dropConnections: () => listener.dropConnections(),
+    journal: (resource, listener) => store.subscribe(resource, listener),
     async [Symbol.asyncDispose]() {
       await listener[Symbol.asyncDispose]();
       stopControllers();
@@ -200,6 +203,11 @@ class Api {
     if (subresource === "exec") {
       this.#exec(request, url, attributes); // throws: without the upgrade there is nothing to answer
       return;
+    }
+    if (subresource === "status" && request.method === "PATCH") {
+      const { name = "", namespace = "" } = attributes;
+      const call = { namespace, query: url.searchParams, manager: "status" };
+      return sendJson(response, 200, this.collections.pods.patchStatus(name, await readBody(request), call));
     }
     if (subresource !== "log" || request.method !== "GET") throw unknownPath();
     const pod = this.#pod(attributes);

@@ -81,6 +81,15 @@ export class Collection {
     return this.#replace(before, this.#rules.update?.(before, after) ?? after, manager, isDryRun(query));
   }
 
+  /** JSON merge patch of the status alone: what kubelets write. */
+  patchStatus(name: string, text: string, { namespace }: CallOptions): ApiObject {
+    const before = this.get(namespace, name);
+    const { status } = parsePatch(text);
+    const after = mergePatch(before, { status });
+    if (!isApiObject(after)) throw badRequest(`${this.#kind} in version "v1" cannot be handled as a ${this.#kind}`);
+    return this.#store.update(this.resource, after);
+  }
+
   #replace(before: ApiObject, after: ApiObject, manager: string, dryRun: boolean): ApiObject {
     const { creationTimestamp, resourceVersion, managedFields: earlier = [] } = before.metadata;
     const same = {

@@ -147,7 +147,7 @@ class PodWorker {
   async #schedule(): Promise<void> {
     await this.#until((pod) => (pod.spec.schedulingGates ?? []).length === 0);
     await this.#until((pod) => {
-      const problem = claimProblem(this.#parts.store, pod);
+      const problem = nodeProblem(pod) ?? claimProblem(this.#parts.store, pod);
       if (problem === undefined) return true;
       const message = `0/1 nodes are available: ${problem}.`;
       this.#scheduled = { status: "False", reason: "Unschedulable", message };
@@ -378,3 +378,7 @@ class PodWorker {
     return { lastProbeTime: null as unknown as string, lastTransitionTime: since ?? timestamp(), ...now };
   }
 }
+
+/** The one node has no labels. */
+const nodeProblem = ({ spec: { nodeSelector = {} } }: StoredPod): string | undefined =>
+  Object.keys(nodeSelector).length === 0 ? undefined : "1 node(s) didn't match Pod's node affinity/selector";
