@@ -128,7 +128,8 @@ export class Collection<T> {
       try {
         return await this.#pages(given({ labelSelector, limit: String(PAGE) }), signal);
       } catch (error) {
-        if (!(error instanceof KubeError && error.gone) || attempt === LIST_ATTEMPTS) throw error;
+        if (!(error instanceof KubeError && error.gone)) throw error;
+        if (attempt === LIST_ATTEMPTS) throw noAnswer(`a list expired ${attempt} times before its end`, error);
       }
     }
   }

@@ -119,6 +119,7 @@ describe("410 on continue", () => {
       gate.fault = scripted(PAGES);
     });
     await untilTold(rig, id, THERE);
+    const { lists } = rig.watcher.requests;
     rig.gate.fault = scripted(
       PAGES,
       { on: "watch", fault: { answer: GONE } },
@@ -126,7 +127,6 @@ describe("410 on continue", () => {
       { on: "page", fault: { holdMs: 200 } },
     );
     rig.link.cut();
-    const { lists } = rig.watcher.requests;
     let short = false;
     const { lies } = await whileAsked(rig, id, () =>
       until("the list was held", async () => {

@@ -59,7 +59,8 @@ export function sharedCluster() {
   });
   const names = new Set<string>();
   afterAll(async () => {
-    for (const name of names) await backend().admin.pods.delete(name, { gracePeriodSeconds: 0 }).catch(ignoreNotFound);
+    const { pods } = backend().admin;
+    await Promise.all([...names].map((name) => pods.delete(name, { gracePeriodSeconds: 0 }).catch(ignoreNotFound)));
     await backend()[Symbol.asyncDispose]();
   });
 

@@ -14,7 +14,7 @@ import { type Fault, type Kind, nameOf, tooMany } from "../support/faults/fault.
 import { type Rule, scripted } from "../support/faults/script.ts";
 import { freshId, idling, type TestRunner } from "../support/runner.ts";
 import { until } from "../support/wait.ts";
-import { count, QUICK, sharedCluster } from "./rig.ts";
+import { ABSENT, count, QUICK, sharedCluster, THERE, told, untilTold } from "./rig.ts";
 
 /*
  * Column WRITE of the fault table. Each write meets each fault at each of its requests; its answer is true: OK when it was
@@ -254,5 +254,37 @@ beforeAll(async () => {
 describe.each(Object.entries(rows))("%s", (_, row) => {
   test.each(Object.entries(writes))("WRITE: %s", async (name, write) => {
     await Promise.all(write.requests.map((request) => meets(name, write, request, row)));
+  });
+});
+
+describe("while the watch is late, no read tells of a Pod that a write was told is gone:", () => {
+  const LATE: Rule = { on: ["watch", "stream"], fault: { body: { lateMs: 3_000 } }, times: ALWAYS };
+
+  async function lateRig(id: string) {
+    await prepare(id);
+    const rig = await cluster.rig();
+    await untilTold(rig, id, THERE);
+    rig.gate.fault = scripted(LATE);
+    rig.link.cut();
+    await until("the late watch is open", () => rig.watcher.requests.watches > 0 || undefined);
+    return rig;
+  }
+
+  test("its deletion was carried out, and the answer lost", async () => {
+    const id = freshId();
+    await using rig = await lateRig(id);
+    rig.gate.fault = scripted(LATE, { on: "delete", fault: "reset after" });
+    await rig.client.removeWorkload({ workloadId: id, force: true, removeVolumes: true });
+    expect(await told(rig, id)).toEqual(ABSENT);
+    expect(count(rig, "reset after")).toBe(1);
+  });
+
+  test("it was deleted by somebody else, and StopWorkload answered NOT_FOUND", async () => {
+    const id = freshId();
+    await using rig = await lateRig(id);
+    await cluster.remove(id);
+    expect(await outcomeOf(rig.client.stopWorkload({ workloadId: id }))).toBe("NotFound");
+    expect(await told(rig, id)).toEqual(ABSENT);
+    await rig.client.removeVolume({ volumeName: volume(id) });
   });
 });

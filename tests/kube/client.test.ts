@@ -57,6 +57,16 @@ test("list parameters are encoded, and no resourceVersion is asked for", async (
   });
 });
 
+test("a list that expires again and again before its end is given up as one that cannot be had, never cut short", async () => {
+  await using server = await scriptedServer(({ query }, response) =>
+    query.has("continue")
+      ? json(response, 410, statusObject(410, "Expired", "too old"))
+      : json(response, 200, listObject([podObject("a", "1")], "1", "more")),
+  );
+  expect(await failureOf(server.kube().pods.listAll({}))).toMatchObject({ status: 0, unreachable: true });
+  expect(server.seen.length).toBe(6);
+});
+
 test("names that no object can have are answered NotFound, without a request", async () => {
   await using server = await scriptedServer((_, response) => json(response, 200, podObject("p", "1")));
   const kube = server.kube();

@@ -45,6 +45,8 @@ export class Gate implements AsyncDisposable {
   token: string | undefined;
   /** How many requests came without it. */
   unauthorized = 0;
+  /** Lists come in pages of so many at most, whatever the runner asks for. */
+  pageLimit: number | undefined;
   /** Asked for every request; the request waits for the answer. */
   fault: (request: ProxiedRequest) => Fault | undefined | Promise<undefined> = () => undefined;
 
@@ -175,7 +177,10 @@ export class Gate implements AsyncDisposable {
     const { headers: credentials, tls } = await this.#over.credentials();
     const { serverName, ...material } = tls;
     const { server } = this.#over;
-    const outgoing = (server.protocol === "https:" ? httpsRequest : httpRequest)(new URL(url, server), {
+    const target = new URL(url, server);
+    if (this.pageLimit !== undefined && target.searchParams.has("limit"))
+      target.searchParams.set("limit", String(this.pageLimit));
+    const outgoing = (server.protocol === "https:" ? httpsRequest : httpRequest)(target, {
       method,
       agent: false,
       ...material,

@@ -186,12 +186,11 @@ test("a watch that told nothing proves something only if the cluster has not gon
   api.version = 1000;
   const { told, run } = recorder(api);
   await run(async () => {
-    for (const restored of [false, true]) {
-      await until(() => api.watches.size === 1);
-      const lists = api.count("list");
+    for (const [index, restored] of [false, true].entries()) {
+      await until(() => api.count("watch") === index + 1 && api.watches.size === 1);
       if (restored) api.version = 500;
       api.endWatches();
-      await until(() => api.watches.size === 0 && api.count("list") > lists);
+      await until(() => api.watches.size === 0 || api.count("watch") > index + 1);
     }
     await until(() => told.length === 2);
   });
