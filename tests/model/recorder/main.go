@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -75,7 +76,10 @@ func record(ctx context.Context, kubeconfig, namespace string) error {
 			return err
 		}
 	}
-	return ctx.Err()
+	if ctx.Err() == nil {
+		return errors.New("the watch ended")
+	}
+	return nil // it was interrupted, which is how it is ended
 }
 
 // A source begins the watches that a RetryWatcher goes on with.
