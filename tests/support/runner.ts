@@ -129,7 +129,9 @@ export async function startRunner(options: RunnerOptions = {}): Promise<TestRunn
     client,
     baseUrl,
     backend,
-    watcher: app.watcher,
+    get watcher() {
+      return app?.watcher ?? fail("a runner elsewhere does not show its watcher");
+    },
     ledger,
     start,
     async run(request) {
