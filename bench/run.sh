@@ -17,5 +17,6 @@ bun node_modules/@bufbuild/buf/bin/buf generate --template bench/buf.gen.yaml --
 (cd bench/load && go build -o "$GOBIN/load" .)
 
 if [ "${1:-}" = -wire ]; then exec dist/bench/load "$@"; fi
+export BUN_JSC_forceRAMSize=134217728 # as the image has it
 # Credentials go through the pipe, so that they stand in no file and no argument list.
 bun bench/access.ts | dist/bench/load "$@"

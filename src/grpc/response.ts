@@ -9,6 +9,9 @@ import { COMPRESSED, PREFIX_BYTES } from "./envelopes.ts";
 /** Smaller messages are not worth compressing, in bytes; as Connect's own handlers have it. */
 const COMPRESS_FROM_BYTES = 1024;
 
+/** So many bytes of large messages may be on their way when another one is made: enough that none waits for the last. */
+const AHEAD_BYTES = 128 * 1024;
+
 export interface ResponseOptions {
   readonly codec: Codec;
   readonly compression: Compression | undefined;
@@ -22,6 +25,8 @@ export class Response {
   readonly #options: ResponseOptions;
   /** Who waits for room in the stream. */
   #writer: PromiseWithResolvers<void> | undefined;
+  /** Bytes of large messages that have not left. */
+  #unwritten = 0;
   #interruption: { reason: unknown } | undefined;
 
   constructor(stream: ServerHttp2Stream, options: ResponseOptions) {
@@ -36,10 +41,13 @@ export class Response {
     if (parts !== undefined) {
       this.#begin();
       this.#stream.write(framed(0, parts.head, parts.data.length));
-      // Not only when the stream is full: what waits there together is copied into one piece, which costs more.
-      const written = this.#wait();
-      this.#stream.write(parts.data, () => this.#goOn());
-      await written;
+      const { length } = parts.data;
+      this.#unwritten += length;
+      this.#stream.write(parts.data, () => {
+        this.#unwritten -= length;
+        if (this.#unwritten < AHEAD_BYTES) this.#goOn();
+      });
+      if (this.#unwritten >= AHEAD_BYTES) await this.#wait();
       return;
     }
     const frame = await this.#framed(message);

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { randomUUID } from "node:crypto";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { $ } from "bun";
+import { VolumeKind } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import { MANAGED_BY_LABEL, MANAGER, VOLUME_KEY_LABEL } from "../../src/pod/names.ts";
 import { sleep } from "../../src/time.ts";
 import { Happenings } from "../faults/happenings.ts";
@@ -168,11 +169,12 @@ test(`a watch that is 3 s late: ${STARTS} starts are seen at once by all five re
     const id = freshId();
     fresh.push(await timed(client.inspectWorkload({ workloadId: known })));
     live.push(await timed(client.inspectWorkload({ workloadId: freshId() }))); // a miss: one live GET
-    await rig.start({ workloadId: id, main: idling(), labels: { workload_key: id } });
+    const volumes = [{ name: "data", kind: VolumeKind.NAMED, persistentName: `c-${id}` }];
+    await rig.start({ workloadId: id, main: idling(), volumes, labels: { workload_key: id } });
     late.push(await timed(client.inspectWorkload({ workloadId: id })));
-    const now = { ...(await told(rig, id)), volume: "there" }; // it has none
+    const now = await told(rig, id);
     if (!Bun.deepEquals(now, THERE)) misses.push(JSON.stringify(now));
-    await client.removeWorkload({ workloadId: id, force: true });
+    await client.removeWorkload({ workloadId: id, force: true, removeVolumes: true });
   }
   const p95 = { fresh: quantile(fresh, 0.95), live: quantile(live, 0.95), late: quantile(late, 0.95) };
   const figures = { p95, p50: { fresh: quantile(fresh, 0.5), live: quantile(live, 0.5), late: quantile(late, 0.5) } };
