@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { linesOf } from "./support/main.ts";
 
 /** The process as it is started, with nothing in its environment but what is given. */
 function runner(env: Record<string, string>, ...args: string[]) {
@@ -17,16 +18,6 @@ async function untilLine(lines: AsyncGenerator<string>, msg: string): Promise<Re
     if (entry.msg === msg) return entry;
   }
   throw new Error(`the process ended without ${msg}`);
-}
-
-async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
-  const decoder = new TextDecoder();
-  let rest = "";
-  for await (const data of stream) {
-    const lines = (rest + decoder.decode(data, { stream: true })).split("\n");
-    rest = lines.pop() ?? "";
-    yield* lines;
-  }
 }
 
 test("a process that cannot start says why in one line on stderr, and ends with status 1", async () => {

@@ -9,7 +9,7 @@ import { Gate } from "../support/gate.ts";
 import { idling, startRunner } from "../support/runner.ts";
 import { refusal } from "../support/wait.ts";
 import { Happenings } from "./happenings.ts";
-import { QUICK, sharedCluster, THERE, told, untilTold, whileAsked } from "./rig.ts";
+import { changesOf, QUICK, sharedCluster, THERE, told, untilTold, whileAsked } from "./rig.ts";
 
 /* Tokens and certificates that change under a running runner, and clocks that jump: nobody outside may notice. */
 const cluster = sharedCluster();
@@ -29,10 +29,7 @@ async function inPod() {
   const env = { KUBERNETES_SERVICE_HOST: "127.0.0.1", KUBERNETES_SERVICE_PORT: String(gate.port) };
   const access: Access = clusterAccess(env, { serviceAccountDir: directory });
   const runner = await startRunner({ backend: cluster.backend(), access: () => access, tuning: QUICK });
-  const changes: string[] = [];
-  runner.watcher.subscribe(({ type, pod: { metadata } }) =>
-    changes.push(`${type} ${metadata?.name} ${metadata?.uid} ${metadata?.resourceVersion}`),
-  );
+  const changes = changesOf(runner);
   return {
     ...runner,
     gate,

@@ -77,10 +77,7 @@ export function sharedCluster() {
       prepare(gate);
       const link = await Link.to(new URL(gate.url));
       const runner = await startRunner({ backend: backend(), access: () => link.access(gate.access), tuning, env });
-      const changes: string[] = [];
-      runner.watcher.subscribe(({ type, pod: { metadata } }) =>
-        changes.push(`${type} ${metadata?.name} ${metadata?.uid} ${metadata?.resourceVersion}`),
-      );
+      const changes = changesOf(runner);
       return {
         ...runner,
         gate,
@@ -131,6 +128,15 @@ export const waitingPod = (
     volumes: [{ name: "data", persistentVolumeClaim: { claimName: `c-${id}` } }],
   },
 });
+
+/** Every change that the runner's watcher tells from now on, as `type name uid version`. */
+export function changesOf({ watcher }: Pick<TestRunner, "watcher">): string[] {
+  const changes: string[] = [];
+  watcher.subscribe(({ type, pod: { metadata } }) =>
+    changes.push(`${type} ${metadata?.name} ${metadata?.uid} ${metadata?.resourceVersion}`),
+  );
+  return changes;
+}
 
 /** What the five reads say of this workload now. */
 export async function told({ client }: Pick<TestRunner, "client">, id: string): Promise<Told> {

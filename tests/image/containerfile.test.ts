@@ -34,10 +34,11 @@ test("it runs as a number, one program, in /app, and declares no port", () => {
   for (const instruction of ["EXPOSE", "CMD", "ADD", "HEALTHCHECK"]) expect(of(instruction)).toEqual([]);
 });
 
-test("the collector is set in the image as where memory is measured, and as in `bun run start`", () => {
+test("the collector is set in the image as where memory and speed are measured, and as in `bun run start`", () => {
   const [name, value] = Object.entries(COLLECTOR)[0] ?? [];
   expect(of("ENV").flatMap((line) => line.split(" "))).toContain(`${name}=${value}`);
   expect(packageJson.scripts.start).toStartWith(`${name}=${value} bun `);
+  expect(readFileSync("bench/run.sh", "utf8")).toContain(`export ${name}=${value} `);
 });
 
 test("what the build copies is let through, and nothing else", () => {

@@ -41,7 +41,8 @@ export function startMain(env: Record<string, string>, ...args: string[]) {
   };
 }
 
-async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+/** Whole lines as they come; the last one only with its end. */
+export async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
   const decoder = new TextDecoder();
   let rest = "";
   for await (const data of stream) {

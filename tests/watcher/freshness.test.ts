@@ -1,17 +1,13 @@
 import { expect, test } from "bun:test";
 import { PodApi } from "./pods.ts";
-import { ids, startWatcher, until, version } from "./running.ts";
+import { ids, startLate, startWatcher, until, version } from "./running.ts";
 
 /* Our own writes: seen by every read at once, however late the watch is. */
 
 test("our own writes are seen at once: from the watch, or asked for once", async () => {
-  const api = new PodApi();
-  await using running = await startWatcher({ api, tuning: { freshWaitMs: 10 } });
-  await running.watcher.pods();
-  await running.watching();
+  await using running = await startLate(10);
+  const { api, before } = running;
   // The watch is late: every read proves what it tells.
-  api.telling = false;
-  const before = api.version;
   const put = api.put("a", { labels: { n: "a" }, claims: ["c"] });
   running.watcher.wrote(put);
   expect(version(await running.watcher.pod("a"))).toBe(version(put));
@@ -28,12 +24,8 @@ test("our own writes are seen at once: from the watch, or asked for once", async
 });
 
 test("a read waits a moment for the watch before it asks", async () => {
-  const api = new PodApi();
-  await using running = await startWatcher({ api, tuning: { freshWaitMs: 60_000 } });
-  await running.watcher.pods();
-  await running.watching();
-  api.telling = false;
-  const before = api.version;
+  await using running = await startLate(60_000);
+  const { api, before } = running;
   running.watcher.wrote(api.put("a"));
   const reads = Promise.all([running.watcher.pod("a"), running.watcher.pods()]);
   api.tellAll(before);
@@ -46,12 +38,8 @@ test("a read waits a moment for the watch before it asks", async () => {
 const LONG_MS = 1_000;
 
 test("a watch that is known to be late is not waited for, until it brings a write in time again", async () => {
-  const api = new PodApi();
-  await using running = await startWatcher({ api, tuning: { freshWaitMs: LONG_MS } });
-  await running.watcher.pods();
-  await running.watching();
-  api.telling = false;
-  const before = api.version;
+  await using running = await startLate(LONG_MS);
+  const { api, before } = running;
   running.watcher.wrote(api.put("a"));
   await running.watcher.pod("a"); // waits in vain, then asks
   const waits = async (id: string) => {
@@ -73,12 +61,8 @@ test("a watch that is known to be late is not waited for, until it brings a writ
 });
 
 test("our write is not taken for seen because another Pod's later event came before it", async () => {
-  const api = new PodApi();
-  await using running = await startWatcher({ api, tuning: { freshWaitMs: 10 } });
-  await running.watcher.pods();
-  await running.watching();
-  api.telling = false;
-  const before = api.version;
+  await using running = await startLate(10);
+  const { api, before } = running;
   const ours = api.put("a");
   const later = api.put("b");
   api.send({ type: "ADDED", object: later });
@@ -93,11 +77,8 @@ test("our write is not taken for seen because another Pod's later event came bef
 });
 
 test("a bookmark tells of all Pods: what it has reached is waited for no more", async () => {
-  const api = new PodApi();
-  await using running = await startWatcher({ api, tuning: { freshWaitMs: 10 } });
-  await running.watcher.pods();
-  await running.watching();
-  api.telling = false;
+  await using running = await startLate(10);
+  const { api } = running;
   running.watcher.wrote(api.put("a", { managed: false })); // not selected: no event will ever come
   await running.watcher.pods();
   expect(api.count("list")).toBe(2);

@@ -38,6 +38,15 @@ export async function startWatcher({ api = new PodApi(), tuning = {}, timing = {
   };
 }
 
+/** A watcher that is up to date, and whose watch tells nothing more until `api.tellAll(before)`. */
+export async function startLate(freshWaitMs: number) {
+  const running = await startWatcher({ tuning: { freshWaitMs } });
+  await running.watcher.pods();
+  await running.watching();
+  running.api.telling = false;
+  return { ...running, before: running.api.version };
+}
+
 export const ids = (pods: readonly Pod[]) => pods.map(({ metadata }) => metadata?.name?.replace("workload-", ""));
 export const version = (pod: Pod | undefined) => pod?.metadata?.resourceVersion;
 
