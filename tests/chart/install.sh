@@ -36,7 +36,9 @@ finish() {
 trap 'finish; exit $?' EXIT
 
 # A namespace has its default ServiceAccount a moment later; Pods before that are refused.
-for ns in "$release_ns" "$workload_ns"; do kubectl create namespace "$ns" >/dev/null || exit 1; done
+for ns in "$release_ns" "$workload_ns"; do
+  kubectl create namespace "$ns" >/dev/null && kubectl -n "$ns" wait --for=create serviceaccount/default --timeout=30s >/dev/null || exit 1
+done
 # Everything of the runner itself meets the strictest of the Pod Security levels.
 kubectl label namespace "$release_ns" pod-security.kubernetes.io/enforce=restricted >/dev/null
 

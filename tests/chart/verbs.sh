@@ -39,7 +39,8 @@ finish() {
   [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
 }
 trap 'finish; exit $?' EXIT
-kubectl create namespace "$ns" >/dev/null || exit 1
+# A namespace has its default ServiceAccount a moment later; Pods before that are refused.
+kubectl create namespace "$ns" >/dev/null && kubectl -n "$ns" wait --for=create serviceaccount/default --timeout=30s >/dev/null || exit 1
 "$helm" template k8s-runner charts/k8s-runner --namespace "$ns" --set workloadNamespace="$ns" --set fullnameOverride=k8s-runner \
   --show-only templates/rbac.yaml --show-only templates/serviceaccount.yaml | kubectl apply -f - >/dev/null || exit 1
 kubectl -n "$ns" get role k8s-runner -o json >"$work/role.json"
