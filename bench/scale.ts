@@ -26,8 +26,8 @@ const access = clusterAccess(process.env);
 const namespace = process.env.KUBE_NAMESPACE || "scale";
 const kube = new Kube({ access, namespace, log: createLog({ level: "error" }) });
 const sizes = process.argv.length > 2 ? process.argv.slice(2).map(Number) : [100, 1_000, 10_000];
-/** Pods of one group: the hits of a search. */
-const HITS = 10;
+/** Pods that share a label, for each label: the hits of a search. The first is measured in full. */
+const HITS = [10, 100, 1_000];
 const CREATORS = 16;
 const CHANGES_PER_SECOND = 100;
 const CHANGE_SECONDS = 10;
@@ -54,7 +54,8 @@ async function grow(size: number, nodes: readonly string[]): Promise<void> {
     while (ids.length < size) {
       const index = ids.push(randomUUID()) - 1;
       const workloadId = ids[index] ?? "";
-      const labels = { workload_key: workloadId, group: `g${Math.floor(index / HITS)}` };
+      const groups = HITS.map((hits) => [`of${hits}`, `g${Math.floor(index / hits)}`]);
+      const labels = { workload_key: workloadId, ...Object.fromEntries(groups) };
       const request = create(StartWorkloadRequestSchema, {
         workloadId,
         labels,
@@ -156,10 +157,16 @@ async function measure(size: number, idleMiB: number): Promise<string> {
   const { client, pid, syncMs } = runner;
   const id = (index: number) => ids[(index * 7919) % size] ?? "";
   const inspect = await latencies(2_000, (index) => client.inspectWorkload({ workloadId: id(index) }));
-  const find = await latencies(500, async (index) => {
-    const { targetIds } = await client.findWorkloadsByLabels({ labels: { group: `g${index % (size / HITS)}` } });
-    if (targetIds.length !== HITS) throw new Error(`${targetIds.length} hits`);
-  });
+  const finds: number[][] = [];
+  for (const hits of HITS.filter((each) => each <= size)) {
+    const find = async (index: number) => {
+      const labels = { [`of${hits}`]: `g${index % (size / hits)}` };
+      const { targetIds } = await client.findWorkloadsByLabels({ labels, all: true });
+      if (targetIds.length !== hits) throw new Error(`${targetIds.length} hits`);
+    };
+    finds.push(await latencies(500, find));
+  }
+  const [find = [], ...wider] = finds;
   let bytes = 0;
   const list = await latencies(40, async () => {
     const answer = await client.listWorkloads({});
@@ -179,6 +186,7 @@ async function measure(size: number, idleMiB: number): Promise<string> {
     ms(quantile(inspect, 0.99)),
     ms(quantile(find, 0.5)),
     ms(quantile(find, 0.99)),
+    ...HITS.slice(1).map((_, index) => (wider[index] === undefined ? "" : ms(quantile(wider[index], 0.5)))),
     ms(quantile(list, 0.5)),
     `${(bytes / 1024).toFixed(0)} KiB`,
     ms(quantile(seen, 0.5)),
@@ -202,7 +210,7 @@ try {
   const idle = await idleMiB();
   console.log(`idle: ${idle.toFixed(0)} MiB`);
   console.log(
-    "Pods | First sync | Memory | after changes | Inspect p50 | p99 | Find, 10 hits, p50 | p99 | ListWorkloads p50 | its size | visible p50 | p99",
+    "Pods | First sync | Memory | after changes | Inspect p50 | p99 | Find, 10 hits, p50 | p99 | 100 hits p50 | 1,000 hits p50 | ListWorkloads p50 | its size | visible p50 | p99",
   );
   for (const size of sizes) {
     await grow(size, nodes);

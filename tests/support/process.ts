@@ -44,6 +44,7 @@ export async function runnerProcess({ url }: Gate, namespace: string) {
     pid: child.pid,
     client: createClient(RunnerService, createGrpcTransport({ baseUrl: `http://${address}` })),
     kill: () => child.kill("SIGKILL"),
+    exited: child.exited,
     async [Symbol.asyncDispose]() {
       child.kill("SIGKILL");
       await child.exited;

@@ -77,6 +77,35 @@ test("the indexes follow labels and claims as they change", () => {
   expect(cache.size).toBe(1);
 });
 
+test("a search looks at its hits and at no other Pod, however many there are", () => {
+  const cache = new PodCache();
+  const pods = Array.from({ length: 5_000 }, (_, index) =>
+    workloadPod(`${index}`, "1", { labels: { team: `t${index % 500}`, all: "yes" }, claims: [`c${index % 500}`] }),
+  );
+  cache.replace(pods, "1");
+  let looks = 0;
+  for (const pod of cache.all()) {
+    const { metadata = {} } = pod;
+    const get = () => {
+      looks++;
+      return metadata;
+    };
+    Object.defineProperty(pod, "metadata", { get });
+  }
+  const cost = (search: () => readonly Pod[], hits: number): number => {
+    looks = 0;
+    const { length } = search();
+    expect(length).toBe(hits);
+    return looks;
+  };
+  const each = cost(() => cache.withLabels({ team: "t7" }), 10) / 10;
+  expect(each).toBeGreaterThan(0);
+  expect(cost(() => cache.withLabels({ all: "yes", team: "t7" }), 10)).toBeLessThanOrEqual(2 * each * 10);
+  expect(cost(() => cache.withLabels({ team: "none" }), 0)).toBe(0);
+  expect(cost(() => cache.withClaim("c7"), 10)).toBe(0);
+  expect(cost(() => [cache.get("workload-4999") ?? {}], 1)).toBe(0);
+});
+
 test("older and repeated events change nothing", () => {
   const cache = new PodCache();
   cache.replace([workloadPod("a", "10")], "20");
