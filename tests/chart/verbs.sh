@@ -13,7 +13,7 @@ export PATH="$PWD/node_modules/.bin:$PATH"
 # ask for from 1.35 on, and watch on persistentvolumeclaims, which the platform's contract gives and nothing uses yet.
 needed="
 pods get|inspect|StopWorkload
-pods list|lists|GetWorkloadLabels
+pods list|consistency|behind a watch that is late
 pods watch|consistency|while the API server cannot be reached
 pods create|lists|GetWorkloadLabels
 pods delete|lists|ListWorkloads

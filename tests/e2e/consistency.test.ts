@@ -1,10 +1,11 @@
 import { expect, test } from "bun:test";
 import { VolumeKind } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import { exec } from "../support/exec.ts";
+import { scripted } from "../support/faults/script.ts";
 import { Gate } from "../support/gate.ts";
 import { Link } from "../support/link.ts";
 import { freshId, idling, sharedRunner, startRunner } from "../support/runner.ts";
-import { refusal, untilRunning } from "../support/wait.ts";
+import { refusal, until, untilRunning } from "../support/wait.ts";
 
 const runner = sharedRunner();
 /** 200 shows it on a real cluster; the suite keeps to fewer. */
@@ -47,6 +48,28 @@ test(
   },
   TRIES * 2_000 + 10_000,
 );
+
+test("behind a watch that is late a started workload is listed all the same: the API server is asked for the list", async () => {
+  await using gate = await Gate.over(runner().backend.access);
+  await using behind = await startRunner({ backend: runner().backend, access: () => gate.access });
+  await behind.client.listWorkloads({}); // synced
+  gate.fault = scripted({
+    on: ["watch", "stream"],
+    fault: { body: { lateMs: 3_000 } },
+    times: Number.POSITIVE_INFINITY,
+  });
+  const { watches } = behind.watcher.requests;
+  gate.dropConnections();
+  await until("the late watch is open", () => behind.watcher.requests.watches > watches || undefined);
+  const before = gate.requests.length;
+  const workloadId = runner().ledger.workload(freshId());
+  const labels = { workload_key: workloadId };
+  await behind.client.startWorkload({ workloadId, labels, main: idling(), additionalProperties: runner().ledger.mark });
+  const { workloads } = await behind.client.listWorkloads({});
+  expect(workloads.map(({ workloadKey }) => workloadKey)).toContain(workloadId);
+  const lists = gate.requests.slice(before).filter((each) => each.startsWith("GET") && !each.includes("watch=true"));
+  expect(lists).toHaveLength(1);
+});
 
 test("a thousand Inspect calls ask the API server nothing", async () => {
   await using gate = await Gate.over(runner().backend.access);
