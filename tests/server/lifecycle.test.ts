@@ -77,6 +77,7 @@ describe("close", () => {
 
   test("drops what does not heed its signal", async () => {
     const stuck = Promise.withResolvers<void>();
+    let arrived = 0;
     const server = await startServer({
       address: "127.0.0.1:0",
       log: quiet,
@@ -84,7 +85,7 @@ describe("close", () => {
       routes: (router) =>
         router.service(RunnerService, {
           ready: () => {
-            stuck.resolve();
+            if (++arrived === unary.length) stuck.resolve();
             return new Promise(() => {});
           },
         }),
