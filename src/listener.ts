@@ -141,7 +141,8 @@ export class Listener {
   /** Drops every connection, whatever is under way on it. */
   destroy(): void {
     this.drain();
-    for (const session of this.#sessions) session.destroy();
+    // With an error, or clients on Bun 1.4.5 take the end of the connection for no end of their calls, and wait for ever.
+    for (const session of this.#sessions) session.destroy(new Error("the server closes"));
     for (const socket of this.#connections.keys()) socket.destroy();
   }
 
