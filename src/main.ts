@@ -1,15 +1,12 @@
 import { writeFileSync } from "node:fs";
-import { startApp } from "./app.ts";
-import { loadConfig } from "./config.ts";
-import { type Access, clusterAccess } from "./kube/access.ts";
-import { createLog, errorText } from "./log.ts";
+import type { Access } from "./kube/access.ts";
 
 /** `step: cause`, as operators know the last line of a process that could not start (process.md 3.1). */
 function during<T>(step: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    throw new Error(`${step}: ${errorText(error)}`);
+    throw new Error(step, { cause: error });
   }
 }
 
@@ -22,15 +19,14 @@ function dumpNoMemory(): void {
   }
 }
 
-/** `k8s-runner` serves; `k8s-runner check-config` reads the configuration, says what is wrong with it, and does no more. */
-async function main([command, ...rest]: readonly string[]): Promise<void> {
-  if (command === "check-config" && rest.length === 0) {
-    during("load config", () => loadConfig(process.env));
-    console.log("the configuration is good");
-    return;
-  }
-  if (command !== undefined)
-    throw new Error(`unknown command "${[command, ...rest].join(" ")}": known is check-config`);
+/** `k8s-runner` serves; with a command it does that instead (cli/). Neither loads what only the other needs. */
+async function main(words: readonly string[]): Promise<number> {
+  if (words.length > 0) return (await import("./cli/cli.ts")).runCommand(words, process.env);
+  await serve();
+  return 0;
+}
+
+async function serve(): Promise<void> {
   dumpNoMemory();
   const stopping = Promise.withResolvers<void>();
   for (const signal of ["SIGINT", "SIGTERM"] as const)
@@ -38,6 +34,12 @@ async function main([command, ...rest]: readonly string[]): Promise<void> {
       stopping.resolve();
       process.on(signal, () => process.exit(1)); // a second one ends at once
     });
+  const [{ startApp }, { loadConfig }, { clusterAccess }, { createLog }] = await Promise.all([
+    import("./app.ts"),
+    import("./config.ts"),
+    import("./kube/access.ts"),
+    import("./log.ts"),
+  ]);
   const config = during("load config", () => loadConfig(process.env));
   const log = createLog({ level: config.logLevel });
   const access: Access = during("init kube client", () => clusterAccess(process.env));
@@ -57,8 +59,9 @@ async function main([command, ...rest]: readonly string[]): Promise<void> {
 }
 
 main(process.argv.slice(2)).then(
-  () => process.exit(0),
-  (error: unknown) => {
+  (status) => process.exit(status),
+  async (error: unknown) => {
+    const { errorText } = await import("./log.ts");
     console.error(`k8s-runner failed: ${errorText(error)}`);
     process.exit(1);
   },

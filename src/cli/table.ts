@@ -1,0 +1,33 @@
+import type { Command } from "./command.ts";
+
+/**
+ * Every command of the program but plain `k8s-runner`, which serves. What a command runs is imported when it runs, so that none
+ * of it is loaded into a process that serves.
+ */
+export const commands: readonly Command[] = [
+  {
+    name: "check-config",
+    group: "process",
+    summary: "Read the configuration as the runner would, and tell all that is wrong with it",
+    operands: [],
+    flags: [],
+    details: ["Ends with 0 when nothing is wrong, else with 1."],
+    run: async ({ env }) => (await import("./check-config.ts")).checkConfig(env),
+  },
+  {
+    name: "version",
+    group: "process",
+    summary: "Print the version of the runner, its commit and that of Bun",
+    operands: [],
+    flags: [{ name: "json", help: "print JSON" }],
+    run: async (invocation) => (await import("./version.ts")).version(invocation),
+  },
+  {
+    name: "help",
+    group: "shell",
+    summary: "Print the help of a command",
+    operands: [{ name: "command", kind: "command", optional: true }],
+    flags: [],
+    run: async ({ operands: [name] }) => (await import("./cli.ts")).printHelp(name),
+  },
+];
