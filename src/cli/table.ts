@@ -1,3 +1,4 @@
+import { clientCommands } from "./client-table.ts";
 import type { Command } from "./command.ts";
 
 /**
@@ -22,6 +23,7 @@ export const commands: readonly Command[] = [
     flags: [{ name: "json", help: "print JSON" }],
     run: async (invocation) => (await import("./version.ts")).version(invocation),
   },
+  ...clientCommands,
   {
     name: "help",
     group: "shell",
