@@ -167,6 +167,30 @@ const events: Command = {
   run: async (invocation) => (await import("./events.ts")).events(invocation),
 };
 
+const cp: Command = {
+  name: "cp",
+  group: "client",
+  summary: "Copy files and directories into a workload, or out of it",
+  operands: [
+    { name: "source", kind: "path", repeated: true },
+    { name: "destination", kind: "path" },
+  ],
+  flags: [
+    { ...CONTAINER, help: "the container to copy out of; the main one if not said" },
+    STREAM_TIMEOUT,
+    ...CONNECTION,
+  ],
+  details: [
+    "A path in a workload is <workload>:<absolute path>. What is copied goes into the destination where that is a\ndirectory, else it gets that very name; of <directory>/. the contents are copied. Modes, symbolic\nlinks and the times of files up to 3.5 MB are kept; owners are not, and setuid is not on the way out.",
+    "The container needs tar, for copies into it under another name test, and for files above 3.5 MB /bin/sh. A copy\nout of a workload is put in its place when all of it has come; an archive whose paths would leave the\ndestination is refused.",
+  ],
+  examples: [
+    ["k8s-runner cp src 3f2a:/work/", "a directory into a directory"],
+    ["k8s-runner cp 3f2a:/work/out/. results", "the contents of one into another"],
+  ],
+  run: async (invocation) => (await import("./cp.ts")).cp(invocation),
+};
+
 const stop: Command = {
   name: "stop",
   group: "client",
@@ -197,4 +221,4 @@ const rm: Command = {
 };
 
 /** The client's commands. */
-export const clientCommands: readonly Command[] = [start, ps, inspect, exec, logs, events, stop, rm];
+export const clientCommands: readonly Command[] = [start, ps, inspect, exec, logs, events, cp, stop, rm];

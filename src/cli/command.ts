@@ -1,7 +1,7 @@
 import type { Invocation } from "./invocation.ts";
 
 /** What a word on the command line stands for, for completion and help. */
-export type Kind = "workload" | "file" | "directory" | "command" | "shell" | "text";
+export type Kind = "workload" | "file" | "path" | "command" | "shell" | "text";
 
 /** A flag, told once: it is parsed, helped with, completed and documented by this. */
 export interface Flag {
