@@ -45,7 +45,7 @@ export async function printHelp(name: string | undefined): Promise<number> {
 
 function unknownCommand(name: string): number {
   const kind = name.startsWith("-") ? "flag" : "command";
-  const known = commands.map((command) => command.name);
+  const known = commands.filter(({ group }) => group !== "hidden").map((command) => command.name);
   tell(`unknown ${kind} "${name}"${didYouMean(name, known)}`);
   console.error('"k8s-runner --help" lists what is known.');
   return USAGE;

@@ -41,7 +41,7 @@ export interface Operand {
 export interface Command {
   readonly name: string;
   /** Where the help lists it. */
-  readonly group: "process" | "client" | "shell";
+  readonly group: "process" | "client" | "shell" | "hidden";
   /** One line, beginning in upper case, without a full stop. */
   readonly summary: string;
   readonly operands: readonly Operand[];

@@ -56,7 +56,8 @@ function verbatimFrom(command: Command, words: readonly string[]): number {
   return words.length;
 }
 
-function tokensOf(command: Command, words: readonly string[]) {
+/** The words as flags and operands, by the names of the flags alone: whether they make sense is not judged. */
+export function tokensOf(command: Command, words: readonly string[]) {
   const options = Object.fromEntries(
     [...command.flags, HELP].map(({ name, short, value }) => [
       name,

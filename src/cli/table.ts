@@ -25,6 +25,29 @@ export const commands: readonly Command[] = [
   },
   ...clientCommands,
   {
+    name: "completion",
+    group: "shell",
+    summary: "Print the script that completes command lines in a shell",
+    operands: [{ name: "shell", kind: "shell" }],
+    flags: [],
+    details: [
+      "For bash, zsh and fish; the first line of each script says where to load it. Ids of workloads are completed by\nasking the runner that the flags or the environment name.",
+    ],
+    examples: [['eval "$(k8s-runner completion bash)"', "for this session of bash"]],
+    run: async (invocation) => (await import("./completion.ts")).completion(invocation),
+  },
+  {
+    name: "__complete",
+    group: "hidden",
+    summary: "What the completion scripts ask for",
+    operands: [
+      { name: "shell", kind: "shell" },
+      { name: "word", kind: "text", optional: true, repeated: true, verbatim: true },
+    ],
+    flags: [],
+    run: async (invocation) => (await import("./complete.ts")).complete(invocation, commands),
+  },
+  {
     name: "help",
     group: "shell",
     summary: "Print the help of a command",
