@@ -13,6 +13,7 @@ import { observe } from "./runner/observe.ts";
 import { runnerService } from "./runner/service.ts";
 import { sweep } from "./runner/sweep.ts";
 import { startServer } from "./server.ts";
+import { planSettingsFrom } from "./settings.ts";
 import { keepTls, loadTls } from "./tls.ts";
 import { PodWatcher, type WatcherOptions } from "./watcher.ts";
 
@@ -46,19 +47,13 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
   const kube = new Kube({ access, namespace: config.namespace, log: caller("kube"), timing: tuning.kube ?? {} });
   const watcher = new PodWatcher({ kube, log: caller("watcher"), tuning: tuning.watcher ?? {} });
   const runnerLog = caller("runner");
-  const settings = {
-    namespace: config.namespace,
-    storageSize: config.storageSize,
-    dockerImages: config.dockerImages,
-    runtimeDefaultSeccomp: config.runtimeDefaultSeccomp,
-    ...(config.podTemplate === undefined ? {} : { template: config.podTemplate }),
-    ...(config.storageClass === undefined ? {} : { storageClass: config.storageClass }),
-    ...(config.docker === undefined ? {} : { docker: config.docker }),
-    ...(config.allowedLinuxCapabilities === undefined
-      ? {}
-      : { allowedLinuxCapabilities: config.allowedLinuxCapabilities }),
+  const parts = {
+    kube,
+    pods: watcher,
+    executions: new Executions(),
+    settings: planSettingsFrom(config),
+    log: runnerLog,
   };
-  const parts = { kube, pods: watcher, executions: new Executions(), settings, log: runnerLog };
   const draining = new AbortController();
   const health = new Health({
     cache: watcher,

@@ -16,6 +16,33 @@ export const commands: readonly Command[] = [
     run: async ({ env }) => (await import("./check-config.ts")).checkConfig(env),
   },
   {
+    name: "doctor",
+    group: "process",
+    summary: "Prove that the runner can work with its configuration and rights, and tell what to do where it cannot",
+    operands: [],
+    flags: [
+      { name: "json", help: "print one JSON object" },
+      {
+        name: "only",
+        value: "checks",
+        repeated: true,
+        help: "make these checks and what they need, such as rbac,exec",
+      },
+      { name: "image", value: "image", help: "image of the probe Pods, with /bin/sh (default alpine:3.19)" },
+      { name: "timeout", value: "duration", help: "how long a probe Pod may take to run, 1s to 10m (default 60s)" },
+      { name: "volumes", help: "also make a volume, mount it and remove it" },
+    ],
+    details: [
+      "It uses the runner's environment and access to the cluster, and runs a Pod in the workload namespace\nfor some seconds. Each line is ok, warn, FAIL or skip; docs/doctor.md tells of every check.",
+      "Ends with 0 when nothing failed, else with 1.",
+    ],
+    examples: [
+      ["kubectl exec deployment/k8s-runner -- /app/k8s-runner doctor", "in the runner's own Pod"],
+      ["k8s-runner doctor --only rbac", "the rights alone"],
+    ],
+    run: async (invocation) => (await import("./doctor.ts")).runDoctor(invocation),
+  },
+  {
     name: "version",
     group: "process",
     summary: "Print the version of the runner, its commit and that of Bun",

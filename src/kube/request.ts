@@ -18,12 +18,16 @@ const IDLE_CONNECTION_SECONDS = 60;
 
 export const USER_AGENT = `k8s-runner/${manifest.version}`;
 
-/** What one request was, for metrics. `resource` is e.g. `pods` or `pods/log`; `status` is 0 without an answer. */
+/**
+ * What one request was, for metrics. `resource` is e.g. `pods` or `pods/log`; `status` is 0 without an answer; `date` is the
+ * answer's Date header, of unary requests.
+ */
 export interface RequestInfo {
   readonly verb: string;
   readonly resource: string;
   readonly status: number;
   readonly seconds: number;
+  readonly date?: string;
 }
 
 export interface TransportOptions {
@@ -46,7 +50,10 @@ export interface UnaryRequest {
 
 export type Query = readonly (readonly [name: string, value: string])[];
 
-/** A path under the API server's own; made by `resourcePath` alone, so that no text from outside gets into a URL. */
+/**
+ * A path under the API server's own, every part of it escaped: made by `resourcePath` for objects of the workload namespace,
+ * so that no text from outside gets into a URL.
+ */
 export interface ResourcePath {
   readonly path: string;
   readonly resource: string;
@@ -148,6 +155,7 @@ export class Transport {
   async #once(request: UnaryRequest, { headers, tls }: Credentials, signal: AbortSignal): Promise<unknown> {
     const startedAt = performance.now();
     let status = 0;
+    let date: string | null = null;
     try {
       const { method, path, query, body, contentType = "application/json" } = request;
       const response = await this.#session.fetch(urlOf(this.access, path, query).href, {
@@ -167,6 +175,7 @@ export class Transport {
         tls,
       });
       status = response.status;
+      date = response.headers.get("date");
       if (!response.ok) {
         const text = await boundedText(response, MAX_ERROR_BODY_BYTES, "cut");
         throw fromAnswer(status, text, response.headers.get("retry-after"));
@@ -177,7 +186,8 @@ export class Transport {
       throw noAnswer("the Kubernetes API cannot be reached", error);
     } finally {
       const seconds = (performance.now() - startedAt) / 1000;
-      this.#onRequest?.({ verb: request.method, resource: request.path.resource, status, seconds });
+      const told = date === null ? {} : { date };
+      this.#onRequest?.({ verb: request.method, resource: request.path.resource, status, seconds, ...told });
     }
   }
 }

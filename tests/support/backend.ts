@@ -72,7 +72,7 @@ function real(kubeconfig: string, env: Record<string, string | undefined>): Back
   };
 }
 
-function adminOf(access: Access, namespace: string): Pick<Backend, "admin" | "ask" | "namespace"> {
+export function adminOf(access: Access, namespace: string): Pick<Backend, "admin" | "ask" | "namespace"> {
   return {
     namespace,
     admin: new Kube({ access, namespace, log: createLog({ level: "error" }) }),

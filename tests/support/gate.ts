@@ -47,6 +47,8 @@ export class Gate implements AsyncDisposable {
   unauthorized = 0;
   /** Lists come in pages of so many at most, whatever the runner asks for. */
   pageLimit: number | undefined;
+  /** What answers say the time is; without it they say what it is. */
+  dates: (() => Date) | undefined;
   /** Asked for every request; the request waits for the answer. */
   fault: (request: ProxiedRequest) => Fault | undefined | Promise<undefined> = () => undefined;
 
@@ -200,6 +202,7 @@ export class Gate implements AsyncDisposable {
       outgoing.end(body);
     });
     response.statusCode = incoming.statusCode ?? 502;
+    if (this.dates !== undefined) response.setHeader("date", this.dates().toUTCString());
     for (const name of ["content-type", "retry-after"]) {
       const value = incoming.headers[name];
       if (value !== undefined) response.setHeader(name, value);

@@ -9,9 +9,11 @@ export interface Attributes {
   readonly resource: string;
   readonly subresource: string | undefined;
   readonly name: string | undefined;
+  /** API group; without it the core group. */
+  readonly group?: string;
 }
 
-type User = "admin" | "runner" | "anonymous";
+export type User = "admin" | "runner" | "anonymous";
 
 const NAMES: Record<User, (namespace: string) => string> = {
   admin: () => "kubernetes-admin",
@@ -36,6 +38,8 @@ const DISCOVERY = /^\/apis?(\/|$)/;
 export class Access {
   readonly adminToken = randomBytes(24).toString("base64url");
   readonly #runnerTokens = new Set<string>();
+  /** Rights taken from the runner, as `pods/exec get`. */
+  readonly denied = new Set<string>();
   readonly #namespace: string;
   #token = "";
 
@@ -68,24 +72,32 @@ export class Access {
   /** Throws 403 unless the user may call a path outside the resources. */
   authorizePath(user: User, path: string): void {
     if (user === "admin" || PUBLIC.test(path) || (user === "runner" && DISCOVERY.test(path))) return;
-    throw new ApiError(403, "Forbidden", `forbidden: User "${this.#name(user)}" cannot get path "${path}"`, {});
+    throw new ApiError(403, "Forbidden", `forbidden: User "${this.name(user)}" cannot get path "${path}"`, {});
+  }
+
+  /** Whether the user may do this. */
+  may(user: User, { verb, namespace, resource, subresource, group = "" }: Omit<Attributes, "name">): boolean {
+    const full = subresource === undefined ? resource : `${resource}/${subresource}`;
+    const granted = group === "" && RIGHTS[full]?.includes(verb) && !this.denied.has(`${full} ${verb}`);
+    return user === "admin" || (user === "runner" && namespace === this.#namespace && granted === true);
   }
 
   /** Throws 403 unless the user may do this. */
-  authorize(user: User, { verb, namespace, resource, subresource, name }: Attributes): void {
-    if (user === "admin") return;
+  authorize(user: User, attributes: Attributes): void {
+    if (this.may(user, attributes)) return;
+    const { verb, namespace, resource, subresource, name, group = "" } = attributes;
     const full = subresource === undefined ? resource : `${resource}/${subresource}`;
-    if (user === "runner" && namespace === this.#namespace && RIGHTS[full]?.includes(verb)) return;
-    const subject = name === undefined ? resource : `${resource} "${name}"`;
+    const grouped = group === "" ? resource : `${resource}.${group}`;
+    const subject = name === undefined ? grouped : `${grouped} "${name}"`;
     const scope = namespace === undefined ? "at the cluster scope" : `in the namespace "${namespace}"`;
-    const cause = `User "${this.#name(user)}" cannot ${verb} resource "${full}" in API group "" ${scope}`;
+    const cause = `User "${this.name(user)}" cannot ${verb} resource "${full}" in API group "${group}" ${scope}`;
     throw new ApiError(403, "Forbidden", `${subject} is forbidden: ${cause}`, {
       ...(name === undefined ? {} : { name }),
       kind: resource,
     });
   }
 
-  #name(user: User): string {
+  name(user: User): string {
     return NAMES[user](this.#namespace);
   }
 }

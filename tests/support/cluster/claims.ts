@@ -5,7 +5,7 @@ import { forbidden, invalid, required } from "./status.ts";
 import type { Change, Resource, Store } from "./store.ts";
 
 /** The only storage class there is: a claim of any other one stays pending. */
-const STORAGE_CLASS = "standard";
+export const STORAGE_CLASS = "standard";
 /** Keeps a claim that is mounted until no Pod uses it. */
 const PROTECTION = "kubernetes.io/pvc-protection";
 

@@ -21,6 +21,7 @@ import { sandboxKind } from "./namespaces.ts";
 import { isPod, type StoredPod } from "./objects.ts";
 import { numberIn, Pager } from "./paging.ts";
 import { podRules } from "./pods.ts";
+import { clusterAnswer, review } from "./reviews.ts";
 import { attributesOf } from "./route.ts";
 import type { SandboxKind } from "./sandbox.ts";
 import { parseSelector } from "./selectors.ts";
@@ -52,6 +53,8 @@ export interface EmbeddedCluster extends AsyncDisposable {
   readonly requests: readonly RecordedRequest[];
   /** As a compaction of etcd: watches and continue tokens of before are answered 410. */
   compact(): void;
+  /** Takes rights from the runner, as `pods/exec get`; those that it had before and that are not named it has again. */
+  deny(...rights: string[]): void;
   /** Drops every connection, as a crash does. */
   dropConnections(): void;
   /** Every change of this resource from now on, in order, as etcd has it. Returns the way to end it. */
@@ -65,7 +68,7 @@ export async function startCluster({ namespace = "workloads", port = 0 } = {}): 
   const tls = tlsMaterial(Date.now());
   const kind = sandboxKind();
   const store = new Store({ historyLimit: HISTORY });
-  const api = new Api(store, new Access(namespace));
+  const api = new Api(store, new Access(namespace), namespace);
   const kubelet = new Kubelet({ store, directory, kind, watchdog });
   api.kubelet = kubelet;
   const stopControllers = runControllers(store, api.collections.persistentvolumeclaims);
@@ -82,6 +85,10 @@ export async function startCluster({ namespace = "workloads", port = 0 } = {}): 
     compact() {
       store.compact();
       api.pager.expire();
+    },
+    deny(...rights) {
+      api.access.denied.clear();
+      for (const right of rights) api.access.denied.add(right);
     },
     dropConnections: () => listener.dropConnections(),
     journal: (resource, listener) => store.subscribe(resource, listener),
@@ -113,10 +120,12 @@ class Api {
   readonly collections: Record<Resource, Collection>;
   kubelet: Kubelet | undefined;
   readonly #store: Store;
+  readonly #namespace: string;
 
-  constructor(store: Store, access: Access) {
+  constructor(store: Store, access: Access, namespace: string) {
     this.#store = store;
     this.access = access;
+    this.#namespace = namespace;
     this.pager = new Pager(store);
     const rules = { pods: podRules, persistentvolumeclaims: claimRules, secrets: secretRules, events: eventRules };
     const collection = (resource: Resource) => new Collection({ resource, store, rules: rules[resource] });
@@ -129,8 +138,12 @@ class Api {
   }
 
   async request(request: IncomingMessage, url: URL, response: ServerResponse): Promise<void> {
+    const user = this.access.authenticate(request.headers.authorization);
+    const reviewed = await review(request, url, { access: this.access, user });
+    if (reviewed !== undefined) return sendJson(response, 201, reviewed);
     const attributes = this.#authorized(request, url);
-    if (attributes === undefined) return sendJson(response, 200, plainAnswer(url.pathname));
+    const answer = attributes === undefined ? plainAnswer(url.pathname) : clusterAnswer(attributes, this.#namespace);
+    if (attributes === undefined || answer !== undefined) return sendJson(response, 200, answer);
     const { subresource, resource } = attributes;
     if (!isResource(resource)) throw unknownPath();
     if (subresource !== undefined) return this.#subresource(request, url, response, attributes);
