@@ -1,3 +1,4 @@
+import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter, createConnectRouter, type Interceptor } from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import {
@@ -20,6 +21,8 @@ export interface AdapterOptions {
   /** Largest message received, in bytes, after decompression. */
   readonly maxMessageBytes: number;
   readonly interceptors?: Interceptor[];
+  /** Told of each call that no interceptor has seen; undefined: of a method that is not there. */
+  readonly refused?: (method: DescMethod | undefined, code: Code) => void;
   /** Aborts the signal of every call, with the error that calls then end with. */
   readonly shutdownSignal: AbortSignal;
   /** Why no new call is taken now; undefined: they are. */
@@ -51,6 +54,7 @@ export function rpcHandler(options: AdapterOptions): HttpHandler {
     try {
       if (reason !== undefined) {
         log.debug({ rpc, error: reason }, "call refused");
+        options.refused?.(handler?.method, reason.code);
         refuse(reason, request, response);
       } else if (handler !== undefined) {
         serve(handler, request, response).catch((error: unknown) => {

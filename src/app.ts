@@ -5,13 +5,17 @@ import { Health as HealthService } from "./gen/grpc/health/v1/health_pb.ts";
 import { Health } from "./health.ts";
 import type { Access } from "./kube/access.ts";
 import { Kube, type KubeOptions } from "./kube/client.ts";
+import { KubeRequests } from "./kube/requests.ts";
 import type { Log } from "./log.ts";
+import { Metrics } from "./metrics.ts";
 import { PlatformLink } from "./platform.ts";
 import { reflectionRoutes } from "./reflection.ts";
+import { Calls } from "./runner/calls.ts";
 import { Executions } from "./runner/execution.ts";
 import { observe } from "./runner/observe.ts";
 import { runnerService } from "./runner/service.ts";
 import { sweep } from "./runner/sweep.ts";
+import { Traffic } from "./runner/traffic.ts";
 import { startServer } from "./server.ts";
 import { planSettingsFrom } from "./settings.ts";
 import { keepTls, loadTls } from "./tls.ts";
@@ -44,16 +48,27 @@ export interface App extends AsyncDisposable {
 /** Wires the parts and serves. Nothing waits for the cluster: reads do, until the first list is in (ruling 5). */
 export async function startApp({ config, access, log, tuning = {} }: AppOptions): Promise<App> {
   const caller = (name: string) => log.child({ caller: name });
-  const kube = new Kube({ access, namespace: config.namespace, log: caller("kube"), timing: tuning.kube ?? {} });
+  const requests = new KubeRequests();
+  const kube = new Kube({
+    access,
+    namespace: config.namespace,
+    log: caller("kube"),
+    onRequest: (info) => requests.add(info),
+    timing: tuning.kube ?? {},
+  });
   const watcher = new PodWatcher({ kube, log: caller("watcher"), tuning: tuning.watcher ?? {} });
   const runnerLog = caller("runner");
   const parts = {
     kube,
     pods: watcher,
     executions: new Executions(),
+    traffic: new Traffic(),
     settings: planSettingsFrom(config),
     log: runnerLog,
   };
+  const calls = new Calls([RunnerService, HealthService]);
+  let link: PlatformLink | undefined;
+  const metrics = new Metrics({ ...parts, calls, watcher, requests, reports: () => link?.reports });
   const draining = new AbortController();
   const health = new Health({
     cache: watcher,
@@ -70,16 +85,18 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
   const server = await startServer({
     address: config.grpcAddress,
     routes,
-    pages: { ...health.pages },
+    pages: { ...health.pages, ...metrics.pages },
     tls,
     log: caller("server"),
     maxMessageBytes: config.maxMessageBytes,
-    interceptors: [observe(runnerLog)],
+    interceptors: [observe(runnerLog, calls)],
+    refused: (method, code) => calls.refused(method, code),
   });
   const over = new AbortController();
   const background = [
     watcher.run(over.signal),
     health.run(over.signal),
+    metrics.run(over.signal),
     sweep(parts, over.signal, { finishedMs: config.finishedPodTtlMs }),
   ];
   if (config.tls !== undefined && tls !== undefined) {
@@ -89,7 +106,7 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
   const { host, port } = server.address;
   caller("server").info({ listener: "tcp", addr: `${host}:${port}` }, "gRPC server starting");
 
-  const link =
+  link =
     config.platform === undefined
       ? undefined
       : new PlatformLink({ settings: config.platform, config, pods: watcher, server, log: caller("platform") });

@@ -5,7 +5,7 @@ import type { Config } from "./config.ts";
 import { catalogReportOf, reportCatalog } from "./gateway/catalog.ts";
 import { Gateway } from "./gateway/client.ts";
 import { enroll, parsedIdentity } from "./gateway/enroll.ts";
-import { StateReporter } from "./gateway/report.ts";
+import { StateReporter, type StateReports } from "./gateway/report.ts";
 import type { PlatformSettings } from "./gateway/settings.ts";
 import { errorText, type Log } from "./log.ts";
 import type { RunningServer } from "./server.ts";
@@ -55,6 +55,11 @@ export class PlatformLink {
         return failure;
       },
     );
+  }
+
+  /** What became of state reports; undefined while none are made. */
+  get reports(): StateReports | undefined {
+    return this.#reporter;
   }
 
   /** Takes no new connections from OpenZiti, and begins nothing new. */

@@ -1,3 +1,4 @@
+import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter, type Interceptor } from "@connectrpc/connect";
 import { rpcHandler } from "./adapter.ts";
 import { grpcHandler } from "./grpc/handler.ts";
@@ -17,6 +18,8 @@ export interface ServerOptions {
   /** Largest message received, in bytes, after decompression; a larger one is RESOURCE_EXHAUSTED (ruling 12). */
   readonly maxMessageBytes: number;
   readonly interceptors?: Interceptor[];
+  /** Told of each call that no interceptor has seen; undefined: of a method that is not there. */
+  readonly refused?: (method: DescMethod | undefined, code: Code) => void;
   /** Plain HTTP beside the calls. */
   readonly pages?: Pages;
   /** For the port; undefined: cleartext. The Unix socket has none. */

@@ -1,4 +1,5 @@
 import { unreachable } from "./errors.ts";
+import { Tally } from "./figures.ts";
 import type { Kube } from "./kube/client.ts";
 import type { Pod } from "./kube/types.ts";
 import type { Log } from "./log.ts";
@@ -54,8 +55,11 @@ export class PodWatcher {
     failures: new Map<string, number>(),
     /** performance.now() of the last event of a Pod. */
     lastEventAt: undefined as number | undefined,
-    /** Reads that found the cache behind one of our own writes, and waited for it or asked the API. */
-    freshnessWaits: 0,
+    /**
+     * Reads that found the cache behind one of our own writes, by what came of it: `told` by the watch in time; `late`, so
+     * that the API was asked; `skipped`, asked at once as the watch was known to be later than that; `left` by its caller.
+     */
+    freshnessWaits: new Tally(["told", "late", "skipped", "left"]),
   };
   readonly #log: Log;
   readonly #tuning: NonNullable<WatcherOptions["tuning"]>;
@@ -248,10 +252,16 @@ export class PodWatcher {
   /** Whether `isFresh` holds, or comes to hold soon. A watch that is known to be later than that is not waited for. */
   async #fresh(isFresh: () => boolean, maxWaitMs: number, signal: AbortSignal | undefined): Promise<boolean> {
     if (isFresh()) return true;
-    this.stats.freshnessWaits++;
+    const { freshnessWaits } = this.stats;
     const waitMs = this.#tuning.freshWaitMs ?? maxWaitMs;
-    if (this.#freshness.lateMs > waitMs) return false;
-    return this.#waiters.within(isFresh, waitMs, signal);
+    let outcome: "told" | "late" | "skipped" | "left" = "left";
+    try {
+      if (this.#freshness.lateMs > waitMs) outcome = "skipped";
+      else outcome = (await this.#waiters.within(isFresh, waitMs, signal)) ? "told" : "late";
+    } finally {
+      freshnessWaits.add(outcome);
+    }
+    return outcome === "told";
   }
 
   #listed(pods: readonly Pod[], version: string): void {

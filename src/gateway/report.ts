@@ -1,5 +1,6 @@
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { Tally } from "../figures.ts";
 import { WorkloadStatus } from "../gen/agynio/api/runners/v1/runners_pb.ts";
 import type { Log } from "../log.ts";
 import { workloadIdOf } from "../pod/names.ts";
@@ -31,6 +32,16 @@ export interface ReporterOptions {
   readonly timing?: Partial<typeof TIMING>;
   /** Unix ms; for tests. */
   readonly now?: () => number;
+}
+
+/** What comes of a report that was sent. */
+export const REPORT_OUTCOMES = ["applied", "not_applied", "failed"] as const;
+
+/** Plain figures for metrics. */
+export interface StateReports {
+  /** Workloads with a report that the platform has not accepted yet. */
+  readonly pending: number;
+  readonly sent: Tally<(typeof REPORT_OUTCOMES)[number]>;
 }
 
 type Report = StateReport & { readonly status: ReportedStatus };
@@ -74,7 +85,8 @@ class Workload {
  * Reports of one workload go one after another, the newest state only; those of different workloads do not wait for each
  * other. Nothing of it is waited for by anything else.
  */
-export class StateReporter {
+export class StateReporter implements StateReports {
+  readonly sent = new Tally(REPORT_OUTCOMES);
   readonly #options: ReporterOptions;
   readonly #timing: typeof TIMING;
   readonly #now: () => number;
@@ -216,8 +228,11 @@ export class StateReporter {
   async #send(report: Report): Promise<"applied" | "not applied" | ConnectError> {
     try {
       const limits = { signal: this.#over.signal, timeoutMs: this.#timing.callMs };
-      return (await this.#options.gateway.reportState(report, limits)) ? "applied" : "not applied";
+      const applied = await this.#options.gateway.reportState(report, limits);
+      this.sent.add(applied ? "applied" : "not_applied");
+      return applied ? "applied" : "not applied";
     } catch (error) {
+      this.sent.add("failed");
       return ConnectError.from(error);
     }
   }

@@ -1,5 +1,6 @@
 import { constants, type ServerHttp2Stream } from "node:http2";
 import {
+  type ConnectError,
   type ConnectRouter,
   createMethodImplSpec,
   createServiceImplSpec,
@@ -25,7 +26,7 @@ interface Method {
  * of every message (connect-node 2.2.0). What is not a call that a handler can take is left to `rpcHandler`, which refuses.
  */
 export function grpcHandler(options: AdapterOptions): StreamHandler {
-  const { log, shutdownSignal, closed, maxMessageBytes, interceptors = [] } = options;
+  const { log, shutdownSignal, closed, maxMessageBytes, interceptors = [], refused = () => undefined } = options;
   const methods = methodsOf(options.routes);
   const calls = new Set<Call>();
   shutdownSignal.addEventListener("abort", () => {
@@ -41,7 +42,7 @@ export function grpcHandler(options: AdapterOptions): StreamHandler {
       return false;
     const codec = type.binary ? method.binary : method.json;
     const call = new Call(stream, headers, { spec: method.spec, codec, url, interceptors, maxMessageBytes });
-    void serve(call, calls, { stream, log, rpc: path });
+    void serve(call, calls, { stream, log, rpc: path, refused: ({ code }) => refused(method.spec.method, code) });
     return true;
   };
 }
@@ -50,12 +51,19 @@ export function grpcHandler(options: AdapterOptions): StreamHandler {
 async function serve(
   call: Call,
   calls: Set<Call>,
-  { stream, log, rpc }: { stream: ServerHttp2Stream; log: Log; rpc: string },
+  {
+    stream,
+    log,
+    rpc,
+    refused,
+  }: { stream: ServerHttp2Stream; log: Log; rpc: string; refused: (error: ConnectError) => void },
 ): Promise<void> {
   calls.add(call);
   try {
     const error = await call.serve();
-    if (error !== undefined) log.debug({ rpc, error }, "request refused");
+    if (error === undefined) return;
+    log.debug({ rpc, error }, "request refused");
+    refused(error);
   } catch (error) {
     log.debug({ rpc, error }, "response failed");
     stream.close(constants.NGHTTP2_INTERNAL_ERROR); // half of an answer must not look like a whole one

@@ -183,7 +183,7 @@ export class Collection<T> {
   }
 
   async #page(query: Query, signal: AbortSignal | undefined): Promise<ListPage<T>> {
-    const answer = await this.#transport.json({ method: "GET", path: this.#path(), query, signal });
+    const answer = await this.#transport.json({ method: "GET", verb: "LIST", path: this.#path(), query, signal });
     if (!isList<T>(answer, `${this.#kind}List`)) throw this.#wrong(`${this.#kind}List`);
     return answer;
   }

@@ -39,6 +39,8 @@ export interface TransportOptions {
 
 export interface UnaryRequest {
   readonly method: "GET" | "POST" | "PATCH" | "DELETE";
+  /** What it is for metrics, where the method does not say so. */
+  readonly verb?: "LIST";
   readonly path: ResourcePath;
   readonly query?: Query;
   readonly body?: unknown;
@@ -187,7 +189,8 @@ export class Transport {
     } finally {
       const seconds = (performance.now() - startedAt) / 1000;
       const told = date === null ? {} : { date };
-      this.#onRequest?.({ verb: request.method, resource: request.path.resource, status, seconds, ...told });
+      const { verb = request.method, path } = request;
+      this.#onRequest?.({ verb, resource: path.resource, status, seconds, ...told });
     }
   }
 }

@@ -45,7 +45,10 @@ export async function putArchive(request: PutArchiveRequest, parts: Parts, conte
     }
     using open = channel;
     const cause = await unpack(open, request.tarPayload, wrapped ? uploadId : undefined);
-    if (cause === undefined) return;
+    if (cause === undefined) {
+      parts.traffic.archiveBytes += request.tarPayload.length;
+      return;
+    }
     if (wrapped && saysNoShell(cause)) continue; // then nothing has run
     throw failed("put archive failed", cause);
   }

@@ -42,6 +42,7 @@ export async function* streamEvents(
   parts: Parts,
   { signal }: HandlerContext,
 ): AsyncGenerator<MessageInitShape<typeof StreamEventsResponseSchema>> {
+  parts.traffic.opened("event", signal);
   const owners = new Owners(parts);
   for await (const events of eventsWithoutEnd(parts, signal)) {
     const wanted = events.filter((event) => passes(event, request) && !isBefore(event, request.since));

@@ -98,6 +98,8 @@ class Session {
         return;
       }
       execution.touch();
+      const { case: stream, value } = step.value;
+      if (stream === "stdout" || stream === "stderr") this.#parts.traffic.exec.add(stream, value.data?.length);
       yield { event: step.value };
     }
   }
@@ -139,6 +141,7 @@ class Session {
     if (cut?.detail !== undefined)
       this.#parts.log.warn({ execution_id: execution.id, pod: this.#target.pod }, `execution ended: ${cut.detail}`);
     const killed = await this.#killed;
+    execution.exited(ended.reason);
     return {
       case: "exit",
       value: {
@@ -235,6 +238,7 @@ class Session {
             execution.cut(new Cut(ExecExitReason.RUNNER_ERROR, { detail: "stdin data after its end" }));
             return;
           }
+          this.#parts.traffic.exec.add("stdin", data.length);
           if (data.length > 0) await connection.write(data);
           if (eof && !ended) await connection.end();
           ended ||= eof;

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
-import { ExecExitReason } from "../gen/agynio/api/runner/v1/runner_pb.ts";
+import { Tally } from "../figures.ts";
+import { ExecExitReason, ExecExitReasonSchema } from "../gen/agynio/api/runner/v1/runner_pb.ts";
 import { Images } from "./connection.ts";
 
 /** setTimeout takes 31 bits of milliseconds and fires at once above them; longer limits are re-armed (facts of the runtime). */
@@ -42,6 +43,7 @@ export class Execution implements Disposable {
   readonly #release: () => void;
   readonly #wall: LongTimer | undefined;
   readonly #idle: LongTimer | undefined;
+  #exit: ExecExitReason | undefined;
 
   constructor(limits: ExecutionLimits, release: (execution: Execution) => void) {
     this.#release = () => release(this);
@@ -67,6 +69,16 @@ export class Execution implements Disposable {
     this.#controller.abort(cause);
   }
 
+  /** Why it ended, as its caller is told; cancelled, where nobody is left to be told. */
+  get endedBy(): ExecExitReason {
+    return this.#exit ?? this.cutBy?.reason ?? ExecExitReason.CANCELLED;
+  }
+
+  /** The reason that its exit event gives. */
+  exited(reason: ExecExitReason): void {
+    this.#exit = reason;
+  }
+
   /** A message or output passed: the idle time begins anew. */
   touch(): void {
     this.#idle?.restart();
@@ -88,10 +100,14 @@ export class Execution implements Disposable {
 /** The running executions of this process (6.17: a restart forgets them, for they end with it). */
 export class Executions {
   readonly images = new Images();
+  /** Those that have ended, by reason, for metrics. */
+  readonly ended = new Tally(REASONS);
   readonly #running = new Map<string, Execution>();
 
   open(limits: ExecutionLimits): Execution {
-    const execution = new Execution(limits, ({ id }) => this.#running.delete(id));
+    const execution = new Execution(limits, ({ id, endedBy }) => {
+      if (this.#running.delete(id)) this.ended.add(reasonName(endedBy));
+    });
     this.#running.set(execution.id, execution);
     return execution;
   }
@@ -106,6 +122,13 @@ export class Executions {
   get size(): number {
     return this.#running.size;
   }
+}
+
+const REASONS = ["completed", "timeout", "idle_timeout", "cancelled", "runner_error"] as const;
+
+function reasonName(reason: ExecExitReason): (typeof REASONS)[number] {
+  const { localName = "" } = ExecExitReasonSchema.value[reason] ?? {};
+  return REASONS.find((name) => name.toUpperCase() === localName) ?? "runner_error";
 }
 
 /** A one-shot timer of any length that can be restarted at the cost of a clock reading. */

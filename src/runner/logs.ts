@@ -36,9 +36,12 @@ export async function* streamWorkloadLogs(
   const pod = await findPod(parts, id, context.signal);
   const { containers = [], initContainers = [] } = pod.spec ?? {};
   if (![...containers, ...initContainers].some(({ name }) => name === container)) throw notFound("container_not_found");
+  if (request.follow) parts.traffic.opened("log_follow", context.signal);
   const follow = new Follow(id, pod, container, parts, context.signal);
-  for await (const data of request.follow ? follow.bytes(optionsOf(request)) : follow.once(optionsOf(request)))
+  for await (const data of request.follow ? follow.bytes(optionsOf(request)) : follow.once(optionsOf(request))) {
+    parts.traffic.logBytes += data.length;
     yield chunk(data);
+  }
 }
 
 function optionsOf(request: StreamWorkloadLogsRequest): LogOptions {

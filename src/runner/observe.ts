@@ -2,6 +2,7 @@ import { Code, type ConnectError, createContextKey, type HandlerContext, type In
 import { toConnectError } from "../errors.ts";
 import { KubeError } from "../kube/error.ts";
 import type { Log } from "../log.ts";
+import type { Calls } from "./calls.ts";
 
 /** What a handler adds to its request's log line. Ids and names only: never a value that a caller could keep secret. */
 const logFields = createContextKey<Record<string, string>>({});
@@ -11,20 +12,24 @@ export function annotate(context: Pick<HandlerContext, "values">, fields: Record
 }
 
 /**
- * The one place where a handler's failure becomes a Connect error, and where a request becomes a log line: one at debug
- * level when it is over, and `kubernetes api error` at error level for a failure that came from the API (section 2 and 3).
+ * The one place where a handler's failure becomes a Connect error, where a call is counted, and where a request becomes a
+ * log line: one at debug level when it is over, and `kubernetes api error` at error level for a failure that came from the
+ * API (section 2 and 3).
  */
 export const observe =
-  (log: Log): Interceptor =>
+  (log: Log, calls?: Calls): Interceptor =>
   (next) =>
   async (request) => {
     const startedAt = performance.now();
+    const counted = calls?.started(request.method);
     const fields: Record<string, string> = {};
     request.contextValues.set(logFields, fields);
     let over = false;
     const finish = (error?: ConnectError) => {
       if (over) return;
       over = true;
+      const ms = performance.now() - startedAt;
+      if (counted !== undefined) calls?.ended(counted, error?.code, ms);
       const origin = error?.cause;
       if (origin instanceof KubeError)
         log.error({ rpc: request.method.name, ...fields, error: origin }, "kubernetes api error");
@@ -36,7 +41,7 @@ export const observe =
         {
           rpc: request.method.name,
           code: error === undefined ? "ok" : Code[error.code],
-          ms: Number((performance.now() - startedAt).toFixed(3)),
+          ms: Number(ms.toFixed(3)),
           ...(identity === null ? {} : { identity_id: identity.slice(0, 64) }),
           ...fields,
           ...(error === undefined ? {} : { error }),

@@ -3,6 +3,7 @@ import type { Log } from "../log.ts";
 import type { PlanSettings } from "../pod/spec.ts";
 import type { PodWatcher } from "../watcher.ts";
 import type { Executions } from "./execution.ts";
+import type { Traffic } from "./traffic.ts";
 
 /** What the handlers work with; wired once, in app.ts. */
 export interface Parts {
@@ -10,6 +11,7 @@ export interface Parts {
   /** The informer cache: every read of Pods goes through it. */
   readonly pods: PodWatcher;
   readonly executions: Executions;
+  readonly traffic: Traffic;
   readonly settings: Omit<PlanSettings, "newWorkloadId" | "nonce">;
   readonly log: Log;
 }

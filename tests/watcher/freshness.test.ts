@@ -20,7 +20,8 @@ test("our own writes are seen at once: from the watch, or asked for once", async
   await running.seen("a", (pod) => version(pod) === version(put));
   await Promise.all([running.watcher.pod("a"), running.watcher.pods(), running.watcher.withLabels({ n: "a" })]);
   expect([api.count("get"), api.count("list")]).toEqual([1, 4]);
-  expect(running.watcher.stats.freshnessWaits).toBe(4);
+  expect(Object.fromEntries(running.watcher.stats.freshnessWaits)).toMatchObject({ told: 0, left: 0 });
+  expect(running.watcher.stats.freshnessWaits.total).toBe(4);
 });
 
 test("a read waits a moment for the watch before it asks", async () => {
