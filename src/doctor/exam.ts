@@ -50,8 +50,10 @@ export class Exam {
   minor: number | undefined;
   /** Who the API server takes us for; set by `identity`. */
   user: string | undefined;
-  /** Rights that the runner lacks; set by `namespace`. */
+  /** Rights that the runner lacks, as far as it may ask; set by `namespace`. */
   denied: ReadonlySet<Right> = new Set();
+  /** Whether the API server tells us what we may do; set by `namespace`. */
+  reviewed = false;
   /** What a dry run says of what the runner would make; set by `namespace`. */
   admission: Admission = {};
   /** The probe Pod; set by `pod`. */

@@ -32,7 +32,7 @@ async function volume(exam: Exam): Promise<Finding> {
   if (planned === undefined) throw new Error("bug: a named volume without a claim");
   const claim = { ...planned, metadata: { ...planned.metadata, ...metadataFor(probe.name, planned, exam) } };
   exam.leftBehind.push(() => removeObject(exam, "claims", probe.name));
-  const { metadata } = await kube.claims.create(claim, { signal });
+  const { metadata } = await kube.claims.create(claim);
   await probe.create(pod);
   const reason = await probe.untilRunning();
   if (reason === undefined) return ok(`${settings.storageSize} were bound and mounted on ${nodeOf(probe)}`);
@@ -63,7 +63,7 @@ async function docker(exam: Exam): Promise<Finding> {
   using bound = boundedSignal(patienceMs, signal);
   try {
     const { said } = await execIn(exam, probe, NODE_FACTS, { container: "docker-daemon", signal: bound.signal });
-    return rootless(new Map(said.split("\n").map((line) => factIn(line))), where);
+    return rootless(factsIn(said), where);
   } catch (error) {
     if (error instanceof KubeError)
       return fail(`${where}, but nothing can be run in it: ${error.message}`, podAdvice("", namespace, ""));
@@ -87,15 +87,19 @@ read -r inside outside ids < /proc/self/uid_map && echo "ids $ids"
 [ -c /dev/net/tun ] && echo "tun yes"
 :`;
 
-const factIn = (line: string): [string, string] => {
-  const [name = "", value = ""] = line.trim().split(/\s+/);
-  return [name, value];
-};
+export const factsIn = (said: string): ReadonlyMap<string, string> =>
+  new Map(
+    said
+      .split("\n")
+      .map((line) => line.trim().split(/\s+/))
+      .map(([name = "", value = ""]) => [name, value]),
+  );
 
 /** All ids there are: a process in no user namespace of its own. */
 const ALL_IDS = "4294967295";
 
-function rootless(facts: ReadonlyMap<string, string>, where: string): Finding {
+/** What these facts about a Pod with docker mean for rootlesskit; `where` says which node. */
+export function rootless(facts: ReadonlyMap<string, string>, where: string): Finding {
   const of = `${where}, which`;
   if (facts.get("ids") === ALL_IDS)
     return fail(

@@ -2,7 +2,7 @@ import { KubeError } from "../kube/error.ts";
 import { attempts, rootOf } from "./admission.ts";
 import { type Check, type Finding, fail, ok } from "./check.ts";
 import type { Exam } from "./exam.ts";
-import { ALL_RIGHTS, deniedRights, refusesReviews } from "./rights.ts";
+import { ALL_RIGHTS, deniedRights } from "./rights.ts";
 
 export const namespaceChecks: readonly Check[] = [
   { id: "namespace", needs: ["config", "identity"], run: namespaceIsThere },
@@ -18,9 +18,12 @@ async function namespaceIsThere(exam: Exam): Promise<Finding> {
   const create = `kubectl create namespace ${namespace}`;
   if (phase === "missing") return fail(`${namespace} does not exist`, `${create}, or correct KUBE_NAMESPACE`);
   if (phase === "Terminating") return fail(`${namespace} is being deleted`, `wait until it is gone, then: ${create}`);
-  exam.denied = new Set(
-    await deniedRights(exam).catch((error) => (refusesReviews(error) ? [] : Promise.reject(error))),
-  );
+  try {
+    exam.denied = new Set(await deniedRights(exam));
+    exam.reviewed = true;
+  } catch (error) {
+    if (!(error instanceof KubeError && error.status === 403)) throw error; // what needs a right finds out by itself
+  }
   if (exam.denied.size === ALL_RIGHTS.length)
     return fail(
       `${exam.user ?? "the runner"} has no right at all in ${namespace}: ${phase === "unknown" ? "it does not exist, or " : ""}no RoleBinding in it names the runner`,

@@ -43,7 +43,8 @@ export class Probe {
     const pod = { ...workload, metadata: { ...workload.metadata, ...metadataFor(this.name, workload, this.#exam) } };
     // Before the request: one whose answer is lost may have been carried out.
     leftBehind.push(() => removeObject(this.#exam, "pods", this.name));
-    await kube.pods.create(pod, { signal });
+    await kube.pods.create(pod); // not cut by an interruption: nobody would know whether it was carried out
+    signal.throwIfAborted();
   }
 
   /** Undefined once it runs; else why it does not, as far as anybody says. */
@@ -142,7 +143,10 @@ function stateOf({ metadata, status }: Pod): { reason: string; hopeless: boolean
   if (unscheduled !== undefined)
     return { reason: joined("not scheduled", unscheduled.reason, unscheduled.message), hopeless: false };
   if (metadata?.deletionTimestamp !== undefined) return { reason: "somebody deletes it", hopeless: true };
-  return { reason: status?.phase === undefined ? "no state at all" : "no node says why", hopeless: false };
+  return {
+    reason: status?.phase === undefined ? "nobody has looked at it yet" : "its state does not say why",
+    hopeless: false,
+  };
 }
 
 /** Waiting that is the ordinary way to a start. */

@@ -112,6 +112,14 @@ if [ "${E2E:-0}" = 1 ]; then
     node_modules/.bin/bun test --timeout 60000 "${files[@]/%/.test.ts}" 2>&1 | tee "$log"
   counted "the end-to-end files" 's/^ *([0-9]+) pass$/\1/p' 's/^ *([0-9]+) fail$/\1/p' "${PIPESTATUS[0]}"
 fi
+
+# With the chart's Role, in the runner's own Pod and beside it.
+doctor() {
+  local said
+  said=$(in_release exec "$pod" -- /app/k8s-runner doctor 2>&1) || { echo "$said"; return 1; }
+  grep -q '^ok    address: a runner answers' <<<"$said" && grep -q '^ok    exec: ' <<<"$said" || { echo "$said"; return 1; }
+}
+check "doctor finds nothing wrong" doctor
 check "nothing was forbidden" equals "$(in_release logs "$pod" | grep -ci forbidden)" 0
 
 # An arbitrary user, as in the development pod.

@@ -63,7 +63,7 @@ export async function run({
 export interface KubeconfigParts {
   readonly server: string;
   readonly ca?: string | undefined;
-  readonly token?: string;
+  readonly token?: string | undefined;
 }
 
 /** Files of one test file, removed with it. */

@@ -1,5 +1,5 @@
 /** The process as it is started, with nothing in its environment but what is given. */
-export function startMain(env: Record<string, string>, ...args: string[]) {
+export function startMain(env: Readonly<Record<string, string>>, ...args: string[]) {
   const child = Bun.spawn([process.execPath, "src/main.ts", ...args], { env, stdout: "pipe", stderr: "pipe" });
   const lines: string[] = [];
   const waiting = new Set<() => void>();
