@@ -46,5 +46,5 @@ async function cleanUp(exam: Exam): Promise<Result[]> {
         advice: `kubectl --namespace ${exam.namespace} delete pods,persistentvolumeclaims --selector app.kubernetes.io/managed-by=k8s-runner-doctor`,
       },
     ];
-  return exam.removed === 0 ? [] : [{ id, status: "ok", seen: `${exam.removed} probe objects removed` }];
+  return exam.removed === 0 ? [] : [{ id, status: "ok", seen: `probe objects removed: ${exam.removed}` }];
 }

@@ -1,7 +1,6 @@
 import { readFileSync } from "node:fs";
 import { loadConfig } from "../config.ts";
-import { Listener } from "../listener.ts";
-import { createLog, errorText } from "../log.ts";
+import { errorText } from "../log.ts";
 import { companionProgram } from "../ziti.ts";
 import { type Check, type Finding, fail, ok, skip, warn } from "./check.ts";
 import type { Exam } from "./exam.ts";
@@ -16,12 +15,11 @@ const OPEN_FILES = 1024;
 export const processChecks: readonly Check[] = [
   { id: "config", needs: [], run: config },
   { id: "limits", needs: [], run: limits },
-  { id: "address", needs: ["config"], run: address },
   { id: "companion", needs: ["config"], run: companion },
 ];
 
 function config(exam: Exam): Finding {
-  for (const key of ["SERVICE_TOKEN"]) exam.hide(exam.env[key]?.trim() ?? "");
+  exam.hide(exam.env.SERVICE_TOKEN?.trim() ?? ""); // also when the configuration is wrong
   try {
     exam.config = loadConfig(exam.env);
   } catch (error) {
@@ -67,47 +65,6 @@ function readOr(path: string, otherwise: string): string {
   } catch {
     return otherwise; // another kernel, or another version of cgroups
   }
-}
-
-/** GRPC_ADDR can be served, or a runner serves there already: in the runner's own Pod it does. */
-async function address({ settings, patienceMs, signal }: Exam): Promise<Finding> {
-  const { grpcAddress } = settings;
-  const listener = new Listener({ handle: (_, response) => void response.end(), log: createLog({ level: "silent" }) });
-  try {
-    await listener.listen(grpcAddress);
-    return ok(`${grpcAddress} can be bound`);
-  } catch (error) {
-    const text = error instanceof Error ? error.message : String(error); // its cause is in it
-    if (!/EADDRINUSE|in use/.test(text)) return fail(text, "correct GRPC_ADDR: host:port or :port");
-    const answer = await ready(grpcAddress, AbortSignal.any([signal, AbortSignal.timeout(patienceMs)]));
-    if (answer === "a runner") return ok(`a runner answers at ${grpcAddress}`);
-    return fail(`${grpcAddress} is taken by ${answer}`, "end that process, or give GRPC_ADDR another port");
-  } finally {
-    listener.destroy();
-  }
-}
-
-/** Who answers there. A runner with TLS that wants a certificate of its callers cannot be told from others, and counts as one. */
-async function ready(grpcAddress: string, signal: AbortSignal): Promise<string> {
-  const at = grpcAddress.replace(/^(0\.0\.0\.0|\[::\])?:/, "127.0.0.1:");
-  for (const scheme of ["http", "https"]) {
-    try {
-      const response = await fetch(`${scheme}://${at}/agynio.api.runner.v1.RunnerService/Ready`, {
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body: "{}",
-        signal,
-        tls: { rejectUnauthorized: false },
-      });
-      const answer: unknown = await response.json();
-      return response.ok && typeof answer === "object" && answer !== null && "status" in answer
-        ? "a runner"
-        : `something that is no runner (HTTP ${response.status})`;
-    } catch {
-      // Another protocol: the next one is tried, and at the end nobody has answered.
-    }
-  }
-  return "something that does not answer as a runner";
 }
 
 function companion({ settings: { platform } }: Exam): Finding {

@@ -2,12 +2,9 @@ import { expect, test } from "bun:test";
 import type { AddressInfo } from "node:net";
 import { createServer } from "node:net";
 import { parse } from "yaml";
-import { startApp } from "../../src/app.ts";
 import { UsageError } from "../../src/cli/invocation.ts";
-import { loadConfig } from "../../src/config.ts";
 import { CHECKS } from "../../src/doctor/checks.ts";
 import { ALL_RIGHTS } from "../../src/doctor/rights.ts";
-import { createLog } from "../../src/log.ts";
 import { embeddedAccess } from "../support/cluster/cluster.ts";
 import { Gate } from "../support/gate.ts";
 import { FakeGateway, TOKEN } from "../support/gateway.ts";
@@ -149,7 +146,7 @@ test("an API server that is away, not trusted, or that does not know us is told 
   const { env } = place();
   const at = (parts: Partial<KubeconfigParts>) => ({ ...env, ...place().access(parts) });
   await place().expectOneFailure("access", /no such file/, { env: { ...env, KUBECONFIG: "/no/such" } });
-  const { port } = await freePort();
+  const port = await freePort();
   await place().expectOneFailure("api", /cannot be reached/, { env: at({ server: `https://127.0.0.1:${port}` }) });
   const other = await Gate.over(embeddedAccess(place().cluster), { tls: true });
   const untrusted = await place().expectOneFailure("api", /cannot be reached/, {
@@ -217,29 +214,6 @@ test("a refusal of the API server is told by the check that it belongs to", asyn
   }
 });
 
-test("a port that another program has is a failure, one that a runner has is none", async () => {
-  const { env } = place();
-  const { server, port } = await freePort({ keep: true });
-  const taken = { ...env, GRPC_ADDR: `127.0.0.1:${port}` };
-  await place().expectOneFailure("address", /is taken by/, {
-    env: taken,
-    args: ["--only", "address"],
-    patienceMs: 300,
-  });
-  server.close();
-  const config = loadConfig({ ...env, GRPC_ADDR: "127.0.0.1:0" });
-  await using runner = await startApp({
-    config,
-    access: embeddedAccess(place().cluster),
-    log: createLog({ level: "silent" }),
-  });
-  const served = { ...env, GRPC_ADDR: `127.0.0.1:${runner.address.port}` };
-  expect((await visit({ env: served, args: ["--only", "address"] })).of("address")).toMatchObject({
-    status: "ok",
-    seen: expect.stringContaining("a runner answers"),
-  });
-});
-
 test("the gateway is reached and asked nothing; without it, or its companion, that is the failure", async () => {
   const { env } = place();
   await using gateway = await FakeGateway.start();
@@ -284,11 +258,11 @@ test("docs/doctor.md has a section for every check", async () => {
   expect(headings).toEqual([...CHECKS.map(({ id }) => id), "clean-up"]);
 });
 
-/** A port that nothing listens on, or with `keep` a server that accepts and says nothing. */
-async function freePort({ keep = false } = {}) {
-  const server = createServer((socket) => socket.on("error", () => socket.destroy()));
+/** A port that nothing listens on. */
+async function freePort(): Promise<number> {
+  const server = createServer();
   await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
   const { port } = server.address() as AddressInfo; // listening on TCP
-  if (!keep) await new Promise((closed) => server.close(closed));
-  return { server, port };
+  await new Promise((closed) => server.close(closed));
+  return port;
 }

@@ -97,7 +97,7 @@ test("what a doctor left that was killed is removed by the next one, what may be
     });
   await leave("old", Date.now() - 1000);
   await leave("young", Date.now() + 60_000);
-  expect((await visit({ env })).of("clean-up").seen).toBe("2 probe objects removed");
+  expect((await visit({ env })).of("clean-up").seen).toBe("probe objects removed: 2");
   expect(await place().everything()).toEqual(["young"]);
   await place().admin.pods.delete("young", { gracePeriodSeconds: 0 });
 });

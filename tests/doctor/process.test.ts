@@ -18,6 +18,6 @@ test.each(["SIGINT", "SIGTERM"] as const)("%s ends the checks; what they made is
   stop();
   expect((await main.end()).status).toBe(1);
   expect(checks.find(({ id }) => id === "exec")?.seen).toBe("interrupted");
-  expect(checks.at(-1)).toMatchObject({ id: "clean-up", status: "ok", seen: "1 probe objects removed" });
+  expect(checks.at(-1)).toMatchObject({ id: "clean-up", status: "ok", seen: "probe objects removed: 1" });
   expect(await place().everything()).toEqual([]);
 });

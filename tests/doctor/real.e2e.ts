@@ -351,7 +351,7 @@ test("another program has the port", async () => {
   const { port } = server.address() as AddressInfo; // listening on TCP
   await expectNamed({
     id: "address",
-    seen: /is taken by something that does not answer as a runner/,
+    seen: /is taken by something that does not answer as this runner/,
     still: ["pod"],
     broken: { ...changed({ GRPC_ADDR: `127.0.0.1:${port}` }), patienceMs: 3_000 },
   });
