@@ -11,6 +11,7 @@ import {
 } from "node:http2";
 import { createServer, type ListenOptions, type Server, type Socket } from "node:net";
 import type { Server as TlsServer } from "node:tls";
+import { joined } from "./joined.ts";
 import type { Log } from "./log.ts";
 import { contextOf, type TlsMaterial, tlsServer } from "./tls.ts";
 
@@ -198,7 +199,8 @@ export class Listener {
       socket.pause();
       connection.protocol = isHttp2 ? "http2" : "http1";
       if (isHttp2) socket.setTimeout(0);
-      (isHttp2 ? this.#http2 : this.#http1).emit("connection", socket);
+      if (isHttp2) this.#http2.emit("connection", joined(socket));
+      else this.#http1.emit("connection", socket);
       // In this order: bytes put back before the new owner listens are lost (Bun 1.4.5).
       socket.unshift(seen);
       socket.resume();
