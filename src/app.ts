@@ -1,4 +1,5 @@
 import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
+import { admission } from "./admission.ts";
 import type { Config } from "./config.ts";
 import { RunnerService } from "./gen/agynio/api/runner/v1/runner_pb.ts";
 import { Health as HealthService } from "./gen/grpc/health/v1/health_pb.ts";
@@ -6,6 +7,7 @@ import { Health } from "./health.ts";
 import type { Access } from "./kube/access.ts";
 import { Kube, type KubeOptions } from "./kube/client.ts";
 import { KubeRequests } from "./kube/requests.ts";
+import { Usage } from "./limits.ts";
 import type { Log } from "./log.ts";
 import { Metrics } from "./metrics.ts";
 import { PlatformLink } from "./platform.ts";
@@ -66,6 +68,7 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
     settings: planSettingsFrom(config),
     log: runnerLog,
   };
+  const usage = new Usage(config.limits);
   const calls = new Calls([RunnerService, HealthService]);
   let link: PlatformLink | undefined;
   const metrics = new Metrics({ ...parts, calls, watcher, requests, reports: () => link?.reports });
@@ -89,8 +92,9 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
     tls,
     log: caller("server"),
     maxMessageBytes: config.maxMessageBytes,
-    interceptors: [observe(runnerLog, calls)],
+    interceptors: [observe(runnerLog, calls), admission(usage)],
     refused: (method, code) => calls.refused(method, code),
+    usage,
   });
   const over = new AbortController();
   const background = [

@@ -3,6 +3,7 @@ import { type Catalog, catalogFrom, NO_CATALOG } from "./catalog.ts";
 import { durationMs } from "./duration.ts";
 import type { Environment, VariableName } from "./environment.ts";
 import { type PlatformSettings, platformFrom } from "./gateway/settings.ts";
+import { type Limits, limitsFrom } from "./limits.ts";
 import { logLevelFrom } from "./log.ts";
 import { type PodTemplate, podTemplateFrom } from "./pod/template.ts";
 import { quantityProblem } from "./pod/validate.ts";
@@ -45,6 +46,8 @@ export interface Config {
   readonly tls: TlsFiles | undefined;
   /** SHUTDOWN_GRACE in milliseconds: how long running calls may take to end after SIGTERM. */
   readonly shutdownGraceMs: number;
+  /** What callers may use. */
+  readonly limits: Limits;
 }
 
 /**
@@ -81,6 +84,7 @@ export function loadConfig(env: Environment): Config {
     finishedPodTtlMs: durationFrom(variables, "FINISHED_POD_TTL"),
     tls: tlsFrom(variables),
     shutdownGraceMs: durationFrom(variables, "SHUTDOWN_GRACE") ?? 0, // it has a default; a wrong one is told of
+    limits: limitsFrom(variables),
   };
   if (variables.problems.length > 0) throw new Error(variables.problems.join("; "));
   return config;

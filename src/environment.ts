@@ -132,13 +132,54 @@ const platform = {
   },
 } satisfies Section;
 
-/** In the order of the document; a heading each. */
-export const sections = { Serving: serving, Workloads: workloads, "The platform": platform } satisfies Record<
-  string,
-  Section
->;
+const COUNT = "whole number";
+const PERIOD = "duration of a second or more, such as `90s`";
 
-const all = { ...serving, ...workloads, ...platform };
+const limits = {
+  MAX_CONNECTIONS: { default: "4000", form: COUNT, meaning: "connections at once" },
+  MAX_CONNECTIONS_PER_ADDRESS: { default: "500", form: COUNT, meaning: "connections at once from one address" },
+  MAX_STREAMS: { default: "10000", form: COUNT, meaning: "HTTP/2 streams, which are calls, at once" },
+  MAX_STREAMS_PER_CONNECTION: {
+    default: "2000",
+    form: COUNT,
+    meaning: "of them on one connection, as clients are told",
+  },
+  MAX_EXECUTIONS: { default: "2000", form: COUNT, meaning: "calls of Exec at once" },
+  MAX_EXECUTIONS_PER_CONNECTION: { default: "1000", form: COUNT, meaning: "of them on one connection" },
+  MAX_LOG_STREAMS: { default: "2000", form: COUNT, meaning: "calls of StreamWorkloadLogs at once" },
+  MAX_LOG_STREAMS_PER_CONNECTION: { default: "1000", form: COUNT, meaning: "of them on one connection" },
+  MAX_EVENT_STREAMS: { default: "200", form: COUNT, meaning: "calls of StreamEvents at once" },
+  MAX_EVENT_STREAMS_PER_CONNECTION: { default: "50", form: COUNT, meaning: "of them on one connection" },
+  MAX_METADATA_BYTES: {
+    default: "32768",
+    form: "bytes, 1024 to 65536",
+    meaning: "names and values of all header fields of one call",
+  },
+  HEADER_TIMEOUT: { default: "10s", form: PERIOD, meaning: "from the first byte of a header to its end" },
+  REQUEST_TIMEOUT: {
+    default: "2m",
+    form: PERIOD,
+    meaning: "from the header of a call to the end of its only message, or its first one",
+  },
+  RESPONSE_TIMEOUT: { default: "1m", form: PERIOD, meaning: "to read the rest of an answer that is complete" },
+  IDLE_TIMEOUT: { default: "30m", form: PERIOD, meaning: "an HTTP/2 connection without a call is closed after it" },
+  KEEPALIVE_INTERVAL: { default: "30s", form: PERIOD, meaning: "a connection that is silent for so long is pinged" },
+  KEEPALIVE_TIMEOUT: {
+    default: "20s",
+    form: PERIOD,
+    meaning: "and dropped when it says nothing for so long after that",
+  },
+} satisfies Section;
+
+/** In the order of the document; a heading each. */
+export const sections = {
+  Serving: serving,
+  Workloads: workloads,
+  "The platform": platform,
+  Limits: limits,
+} satisfies Record<string, Section>;
+
+const all = { ...serving, ...workloads, ...platform, ...limits };
 
 export type VariableName = keyof typeof all;
 /** Those with a default, which therefore always have a value. */

@@ -11,7 +11,9 @@ import {
 } from "node:http2";
 import { createServer, type ListenOptions, type Server, type Socket } from "node:net";
 import type { Server as TlsServer } from "node:tls";
+import { type Connection, Guard } from "./guard.ts";
 import { joined } from "./joined.ts";
+import { Usage } from "./limits.ts";
 import type { Log } from "./log.ts";
 import { contextOf, type TlsMaterial, tlsServer } from "./tls.ts";
 
@@ -28,6 +30,8 @@ export interface ListenerOptions {
   readonly log: Log;
   /** For the TCP port; undefined: cleartext. */
   readonly tls?: TlsMaterial | undefined;
+  /** Counts what is in use; the limits of it hold. */
+  readonly usage?: Usage;
   /** How long a connection may be without a request under way. */
   readonly idleMs?: number;
 }
@@ -52,16 +56,11 @@ const DISMISSED_BYTES = 1024 * 1024;
 /** How long a client may keep its side of an answered stream open when the server closes. */
 const PARTING_MS = 250;
 
-interface Connection {
-  protocol: "unknown" | "http1" | "http2";
-  /** HTTP/1.1 requests under way. */
-  requests: number;
-}
-
 /** One TCP port, and a Unix socket if asked, for HTTP/1.1 and HTTP/2 with prior knowledge, and every connection on them. */
 export class Listener {
   readonly #log: Log;
   readonly #idleMs: number;
+  readonly #guard: Guard;
   readonly #connections = new Map<Socket, Connection>();
   readonly #sessions = new Set<ServerHttp2Session>();
   /** HTTP/2 streams that are answered and whose requests go on. */
@@ -76,8 +75,16 @@ export class Listener {
   readonly #failed = Promise.withResolvers<Error>();
   #draining = false;
 
-  constructor({ handle, handleStream = () => false, log, tls, idleMs = IDLE_MS }: ListenerOptions) {
+  constructor({
+    handle,
+    handleStream = () => false,
+    log,
+    tls,
+    usage = new Usage(),
+    idleMs = IDLE_MS,
+  }: ListenerOptions) {
     this.#log = log;
+    this.#guard = new Guard(usage, log);
     this.#idleMs = idleMs;
     this.#tls = tls && tlsServer(tls, (error) => this.#debug("TLS handshake failed", error));
     this.#tls?.on("connection", (socket) => void this.#track(socket)); // also while it does not agree on TLS
@@ -88,7 +95,7 @@ export class Listener {
       this.#trackRequest(request.socket, response);
       handle(request, response);
     });
-    this.#http2 = createHttp2Server({ maxSessionMemory: SESSION_MEMORY }, handle);
+    this.#http2 = createHttp2Server({ maxSessionMemory: SESSION_MEMORY, ...this.#guard.http2Options }, handle);
     this.#http2.on("session", (session) => this.#trackSession(session));
     this.#routeStreams(this.#http2, handleStream);
   }
@@ -164,6 +171,7 @@ export class Listener {
   /** Knows a connection from when it comes until it has gone; undefined when it is refused. */
   #track(socket: Socket): Connection | undefined {
     const connection: Connection = { protocol: "unknown", requests: 0 };
+    if (!this.#guard.admit(socket, connection)) return undefined;
     this.#connections.set(socket, connection);
     // A peer that resets its connection, or speaks neither protocol, is its own problem and no reason to fail.
     socket.on("error", (error) => this.#debug("connection failed", error));
@@ -199,7 +207,7 @@ export class Listener {
       socket.pause();
       connection.protocol = isHttp2 ? "http2" : "http1";
       if (isHttp2) socket.setTimeout(0);
-      if (isHttp2) this.#http2.emit("connection", joined(socket));
+      if (isHttp2) this.#guard.hand(socket, this.#http2, () => this.#http2.emit("connection", joined(socket)));
       else this.#http1.emit("connection", socket);
       // In this order: bytes put back before the new owner listens are lost (Bun 1.4.5).
       socket.unshift(seen);
@@ -217,6 +225,7 @@ export class Listener {
     server.removeAllListeners("stream");
     server.on("stream", (stream: ServerHttp2Stream, headers, ...rest) => {
       stream.on("error", (error) => this.#debug("stream failed", error));
+      if (!this.#guard.open(stream)) return;
       stream.on("finish", () => this.#dismiss(stream));
       if (!handleStream(stream, headers)) makeRequest?.call(server, stream, headers, ...rest);
     });

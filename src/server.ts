@@ -3,6 +3,7 @@ import { Code, ConnectError, type ConnectRouter, type Interceptor } from "@conne
 import { rpcHandler } from "./adapter.ts";
 import { grpcHandler } from "./grpc/handler.ts";
 import { type Pages, pageHandler } from "./http.ts";
+import { Usage } from "./limits.ts";
 import { Listener } from "./listener.ts";
 import type { Log } from "./log.ts";
 import type { TlsMaterial } from "./tls.ts";
@@ -24,6 +25,8 @@ export interface ServerOptions {
   readonly pages?: Pages;
   /** For the port; undefined: cleartext. The Unix socket has none. */
   readonly tls?: TlsMaterial | undefined;
+  /** The limits, and what is in use of them; DEFAULT_LIMITS without it. */
+  readonly usage?: Usage;
 }
 
 export interface RunningServer extends AsyncDisposable {
@@ -44,12 +47,12 @@ export interface RunningServer extends AsyncDisposable {
 
 /** Serves `routes` by gRPC, gRPC-Web and Connect on one port, over HTTP/1.1 and HTTP/2, with TLS or without (ruling 13). */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const { log } = options;
+  const { log, usage = new Usage() } = options;
   const shutdown = new AbortController();
   let closing: ConnectError | undefined;
-  const serving = { ...options, shutdownSignal: shutdown.signal, closed: () => closing };
+  const serving = { ...options, usage, shutdownSignal: shutdown.signal, closed: () => closing };
   const handle = pageHandler(options.pages ?? {}, rpcHandler(serving), log);
-  const listener = new Listener({ handle, handleStream: grpcHandler(serving), log, tls: options.tls });
+  const listener = new Listener({ handle, handleStream: grpcHandler(serving), log, tls: options.tls, usage });
   const address = await listener.listen(options.address);
 
   const close = async (graceMs: number): Promise<void> => {

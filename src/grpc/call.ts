@@ -3,6 +3,7 @@ import type { Message } from "@bufbuild/protobuf";
 import { Code, ConnectError, type Interceptor, type MethodImplSpec } from "@connectrpc/connect";
 import { transformInvokeImplementation } from "@connectrpc/connect/protocol";
 import { parseTimeout } from "@connectrpc/connect/protocol-grpc";
+import { connectionKey, type Usage } from "../limits.ts";
 import { startTimer } from "../time.ts";
 import type { Codec } from "./codec.ts";
 import { type Compressions, negotiated } from "./compression.ts";
@@ -21,6 +22,7 @@ export interface CallOptions {
   readonly interceptors: Interceptor[];
   /** Largest message received, in bytes, before and after decompression. */
   readonly maxMessageBytes: number;
+  readonly usage: Usage;
 }
 
 /** One call of gRPC on its HTTP/2 stream, from its head to its status. */
@@ -34,6 +36,8 @@ export class Call {
   readonly #response: Response;
   /** Whether its interceptors know of it, and tell the log. */
   #isSeen = false;
+  /** When the first message of the request, or its only one, must have arrived whole; Infinity once it has. */
+  #arrivesBy: number;
 
   constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, options: CallOptions) {
     this.#stream = stream;
@@ -42,6 +46,8 @@ export class Call {
     this.#compressions = negotiated(text(headers["grpc-encoding"]), text(headers["grpc-accept-encoding"]));
     const { timeoutMs, error } = parseTimeout(text(headers["grpc-timeout"]) ?? null, Number.POSITIVE_INFINITY);
     this.#context = new CallContext({ method: spec.method, url, headers, timeoutMs });
+    if (spec.kind !== "unary") this.#context.values.set(connectionKey, stream.session);
+    this.#arrivesBy = performance.now() + options.usage.limits.requestMs;
     this.#envelopes = new Envelopes(stream, maxMessageBytes);
     this.#response = new Response(stream, {
       codec,
@@ -67,11 +73,22 @@ export class Call {
           ? error
           : new ConnectError("internal error", Code.Internal, undefined, undefined, error);
       if (!this.#stream.destroyed && !this.#stream.closed) this.#response.fail(failure);
-      if (!this.#isSeen) return failure;
+      if (!this.#isSeen) {
+        if (failure.code === Code.ResourceExhausted) this.#options.usage.refuse("messageBytes");
+        return failure;
+      }
     } finally {
       this.abort(OVER);
     }
     return undefined;
+  }
+
+  /** Ends it when its request has not arrived in time. */
+  look(now: number): void {
+    if (now < this.#arrivesBy) return;
+    this.#arrivesBy = Number.POSITIVE_INFINITY;
+    this.#options.usage.refuse("requestMs");
+    this.#envelopes.fail(new ConnectError("the request did not arrive in time", Code.DeadlineExceeded));
   }
 
   /** Fires the signal of the call and wakes it wherever it waits for its caller. The first reason counts. */
@@ -87,6 +104,7 @@ export class Call {
     const { spec, codec, interceptors } = this.#options;
     if (spec.kind === "unary") {
       const envelope = await this.#envelopes.single();
+      this.#arrivesBy = Number.POSITIVE_INFINITY;
       const input = envelope.compressed ? await this.#decompressed(envelope) : codec.parse(envelope.data);
       this.#isSeen = true;
       await this.#response.end(await invokeUnary(spec, this.#context, input, interceptors));
@@ -105,8 +123,20 @@ export class Call {
     for (let message = await this.#next(); message !== undefined; message = await this.#next()) yield message;
   }
 
+  /** The next message; one that is too large is counted. */
   async #next(): Promise<Message | undefined> {
+    try {
+      return await this.#parsed();
+    } catch (error) {
+      const isTooLarge = error instanceof ConnectError && error.code === Code.ResourceExhausted;
+      if (isTooLarge) this.#options.usage.refuse("messageBytes");
+      throw error;
+    }
+  }
+
+  async #parsed(): Promise<Message | undefined> {
     const envelope = await this.#envelopes.next();
+    this.#arrivesBy = Number.POSITIVE_INFINITY;
     if (envelope === undefined) return undefined;
     return envelope.compressed ? this.#decompressed(envelope) : this.#options.codec.parse(envelope.data);
   }

@@ -5,7 +5,9 @@ import { Code, ConnectError, type HandlerContext, type Transport } from "@connec
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { createGrpcWebTransport as createFetchGrpcWebTransport } from "@connectrpc/connect-web";
+import { admission } from "../../src/admission.ts";
 import { RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
+import { DEFAULT_LIMITS, type Limits, Usage } from "../../src/limits.ts";
 import { createLog } from "../../src/log.ts";
 import { type RunningServer, startServer } from "../../src/server.ts";
 import type { TlsMaterial } from "../../src/tls.ts";
@@ -24,6 +26,7 @@ export interface TestServer extends AsyncDisposable {
   readonly server: RunningServer;
   readonly port: number;
   readonly baseUrl: string;
+  readonly usage: Usage;
   /** Lines of the log so far. */
   readonly log: string[];
   /** Names of the RPCs that came through, as an interceptor sees them. */
@@ -37,7 +40,9 @@ export interface TestServer extends AsyncDisposable {
  * anything, InspectWorkload fails, Exec echoes stdin until its end, GetWorkloadLabels waits to be released,
  * StreamWorkloadLogs sends one chunk, waits, and sends another.
  */
-export async function startTestServer(options: { address?: string; tls?: TlsMaterial } = {}): Promise<TestServer> {
+export async function startTestServer(
+  options: { address?: string; tls?: TlsMaterial; limits?: Partial<Limits> } = {},
+): Promise<TestServer> {
   const waiting: Held[] = [];
   const askers: ((held: Held) => void)[] = [];
   const hold = async ({ signal }: HandlerContext): Promise<void> => {
@@ -51,6 +56,7 @@ export async function startTestServer(options: { address?: string; tls?: TlsMate
   };
   const log: string[] = [];
   const calls: string[] = [];
+  const usage = new Usage({ ...DEFAULT_LIMITS, ...options.limits });
   const server = await startServer({
     address: options.address ?? "127.0.0.1:0",
     maxMessageBytes: LIMIT,
@@ -61,7 +67,9 @@ export async function startTestServer(options: { address?: string; tls?: TlsMate
         calls.push(request.method.name);
         return next(request);
       },
+      admission(usage),
     ],
+    usage,
     routes: (router) =>
       router.service(RunnerService, {
         ready: () => ({ status: "ok" }),
@@ -93,6 +101,7 @@ export async function startTestServer(options: { address?: string; tls?: TlsMate
     server,
     port,
     baseUrl: `http${options.tls === undefined ? "" : "s"}://127.0.0.1:${port}`,
+    usage,
     log,
     calls,
     held: () => {
