@@ -7,7 +7,10 @@ import { until } from "../support/wait.ts";
 import { bidiTransports, envelope, http2Session, SERVICE, startTestServer, stdin, tcp, transports } from "./harness.ts";
 
 /** A stream that is open until it is aborted. */
-function opened(client: ReturnType<typeof createClient<typeof RunnerService>>, rpc: "exec" | "streamWorkloadLogs") {
+function opened(
+  client: ReturnType<typeof createClient<typeof RunnerService>>,
+  rpc: "exec" | "streamWorkloadLogs" | "streamEvents",
+) {
   const end = new AbortController();
   const answers =
     rpc === "exec"
@@ -18,8 +21,10 @@ function opened(client: ReturnType<typeof createClient<typeof RunnerService>>, r
           })(),
           { signal: end.signal },
         )
-      : client.streamWorkloadLogs({ workloadId: "x" }, { signal: end.signal });
-  const iterator = answers[Symbol.asyncIterator]();
+      : rpc === "streamEvents"
+        ? client.streamEvents({}, { signal: end.signal })
+        : client.streamWorkloadLogs({ workloadId: "x" }, { signal: end.signal });
+  const iterator: AsyncIterator<unknown> = answers[Symbol.asyncIterator]();
   return { first: iterator.next().then(() => undefined, ConnectError.from), end: () => end.abort() };
 }
 
@@ -27,6 +32,7 @@ describe.each(bidiTransports)("over %s", (_name, transportFor) => {
   test.each([
     ["exec", "executions", "too_many_executions"],
     ["streamWorkloadLogs", "logStreams", "too_many_log_streams"],
+    ["streamEvents", "eventStreams", "too_many_event_streams"],
   ] as const)(
     "%s above the limit is RESOURCE_EXHAUSTED, in all and of one connection; others go on",
     async (rpc, name, token) => {
@@ -61,7 +67,10 @@ describe.each(Object.entries(transports))("over %s", (name, transportFor) => {
     const client = createClient(RunnerService, transportFor(server.baseUrl));
     const call = (bytes: number) => client.ready({}, { headers: { "x-much": "a".repeat(bytes) } });
     expect((await call(2_000)).status).toBe("ok");
-    expect(await call(5_000).catch(ConnectError.from)).toMatchObject({ code: Code.ResourceExhausted });
+    expect(await call(5_000).catch(ConnectError.from)).toMatchObject({
+      code: Code.ResourceExhausted,
+      rawMessage: expect.stringMatching(/^metadata of 5\d{3} bytes is larger than the limit of 4096$/),
+    });
     expect(server.usage.refused().metadataBytes).toBe(1);
     expect((await client.ready({})).status).toBe("ok");
     expect(name).toBeString();
@@ -95,6 +104,7 @@ describe("a request that does not arrive whole", () => {
     );
     const [answer] = await once(socket, "data");
     expect(String(answer)).toStartWith("HTTP/1.1 504 ");
+    expect(String(answer)).toContain("the request did not arrive in time");
   });
 
   test("is no stream that is quiet after its first message", async () => {

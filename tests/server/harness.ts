@@ -38,7 +38,7 @@ export interface TestServer extends AsyncDisposable {
 /**
  * The real server with handlers of our own: Ready answers, FindWorkloadsByLabels answers 200 KiB, PutArchive takes
  * anything, InspectWorkload fails, Exec echoes stdin until its end, GetWorkloadLabels waits to be released,
- * StreamWorkloadLogs sends one chunk, waits, and sends another.
+ * StreamWorkloadLogs sends one chunk, waits, and sends another, StreamEvents sends one.
  */
 export async function startTestServer(
   options: { address?: string; tls?: TlsMaterial; limits?: Partial<Limits> } = {},
@@ -86,6 +86,10 @@ export async function startTestServer(
           yield { event: { case: "chunk", value: { data: Buffer.from("first") } } };
           await hold(context);
           yield { event: { case: "chunk", value: { data: Buffer.from("second") } } };
+        },
+        async *streamEvents(_, context) {
+          yield {};
+          await hold(context);
         },
         async *exec(requests) {
           for await (const { msg } of requests) {
