@@ -1,6 +1,7 @@
 import { rpcHandler } from "../src/adapter.ts";
 import { RunnerService } from "../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import { grpcHandler } from "../src/grpc/handler.ts";
+import { Usage } from "../src/limits.ts";
 import { Listener } from "../src/listener.ts";
 import { createLog } from "../src/log.ts";
 import { observe } from "../src/runner/observe.ts";
@@ -16,6 +17,7 @@ const CHUNK = new Uint8Array(32 * 1024).fill(120);
 const log = createLog({ level: "info" });
 const options = {
   log,
+  usage: new Usage(),
   maxMessageBytes: 32 * 1024 * 1024,
   interceptors: [observe(log)],
   shutdownSignal: new AbortController().signal,

@@ -1,13 +1,22 @@
-import { Code, ConnectError, type ConnectRouter, createConnectRouter, type Interceptor } from "@connectrpc/connect";
-import type { UniversalHandler } from "@connectrpc/connect/protocol";
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  createConnectRouter,
+  createContextValues,
+  type Interceptor,
+} from "@connectrpc/connect";
+import type { UniversalHandler, UniversalServerRequest } from "@connectrpc/connect/protocol";
 import {
   compressionGzip,
   universalRequestFromNodeRequest,
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
+import { connectionKey, metadataBytes, type Usage } from "./limits.ts";
 import type { HttpHandler, HttpRequest, HttpResponse } from "./listener.ts";
 import type { Log } from "./log.ts";
 import { refuse } from "./refusal.ts";
+import { boundedSignal, unlessAborted } from "./time.ts";
 
 /** Longest time that a timer can count, in milliseconds; some 24 days. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
@@ -20,6 +29,7 @@ export interface AdapterOptions {
   /** Largest message received, in bytes, after decompression. */
   readonly maxMessageBytes: number;
   readonly interceptors?: Interceptor[];
+  readonly usage: Usage;
   /** Aborts the signal of every call, with the error that calls then end with. */
   readonly shutdownSignal: AbortSignal;
   /** Why no new call is taken now; undefined: they are. */
@@ -32,7 +42,7 @@ export interface AdapterOptions {
  * failures go to the log.
  */
 export function rpcHandler(options: AdapterOptions): HttpHandler {
-  const { log, closed } = options;
+  const { log, closed, usage } = options;
   const router = createConnectRouter({
     acceptCompression: [compressionGzip],
     readMaxBytes: options.maxMessageBytes,
@@ -46,14 +56,17 @@ export function rpcHandler(options: AdapterOptions): HttpHandler {
   return (request, response) => {
     const path = request.url?.split("?", 1)[0] ?? "";
     const handler = handlers.get(path);
-    const reason = closed() ?? (handler === undefined ? unimplemented(path, services) : unsupported(handler, request));
+    const reason =
+      closed() ??
+      (handler === undefined ? unimplemented(path, services) : unsupported(handler, request)) ??
+      excessive(request, usage);
     const rpc = path.slice(0, MAX_LOGGED_PATH);
     try {
       if (reason !== undefined) {
         log.debug({ rpc, error: reason }, "call refused");
         refuse(reason, request, response);
       } else if (handler !== undefined) {
-        serve(handler, request, response).catch((error: unknown) => {
+        serve(handler, request, response, usage).catch((error: unknown) => {
           log.debug({ rpc, error }, "response failed");
           response.destroy(); // half of an answer must not look like a whole one
         });
@@ -67,10 +80,40 @@ export function rpcHandler(options: AdapterOptions): HttpHandler {
 }
 
 /** Throws at once for a request that no URL can be made of: without an authority, or with an odd one. */
-function serve(handler: UniversalHandler, request: HttpRequest, response: HttpResponse): Promise<void> {
-  const universal = universalRequestFromNodeRequest(request, response, undefined, undefined);
+function serve(handler: UniversalHandler, request: HttpRequest, response: HttpResponse, usage: Usage): Promise<void> {
+  const values = createContextValues();
+  values.set(connectionKey, "stream" in request ? request.stream.session : request.socket);
+  const universal = universalRequestFromNodeRequest(request, response, undefined, values);
   dropEndlessTimeout(universal.header);
-  return handler(universal).then((answer) => universalResponseToNodeResponse(answer, response));
+  const hasOneMessage = handler.method.methodKind === "unary" || handler.method.methodKind === "server_streaming";
+  return handler(hasOneMessage ? { ...universal, body: timed(universal.body, usage) } : universal).then((answer) =>
+    universalResponseToNodeResponse(answer, response),
+  );
+}
+
+/** The body of a request that must have arrived in time, else DEADLINE_EXCEEDED. */
+async function* timed(body: UniversalServerRequest["body"], usage: Usage): AsyncGenerator<Uint8Array> {
+  if (typeof body !== "object" || body === null || !(Symbol.asyncIterator in body)) return; // it is no text: see above
+  using bound = boundedSignal(usage.limits.requestMs);
+  const chunks = body[Symbol.asyncIterator]();
+  for (;;) {
+    const step = await unlessAborted(chunks.next(), bound.signal).catch((error: unknown) => {
+      if (!bound.timedOut) throw error;
+      usage.refuse("requestMs");
+      throw new ConnectError("the request did not arrive in time", Code.DeadlineExceeded);
+    });
+    if (step.done) return;
+    yield step.value;
+  }
+}
+
+/** Why a request asks too much before its message is read. */
+function excessive({ headers }: HttpRequest, usage: Usage): ConnectError | undefined {
+  const bytes = metadataBytes(headers);
+  if (bytes <= usage.limits.metadataBytes) return undefined;
+  usage.refuse("metadataBytes");
+  const text = `metadata of ${bytes} bytes is larger than the limit of ${usage.limits.metadataBytes}`;
+  return new ConnectError(text, Code.ResourceExhausted);
 }
 
 /** A caller's timeout beyond what a timer can count fires at once; nobody waits for so long, so it is none. */

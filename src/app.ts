@@ -1,7 +1,9 @@
+import { admission } from "./admission.ts";
 import type { Config } from "./config.ts";
 import { RunnerService } from "./gen/agynio/api/runner/v1/runner_pb.ts";
 import type { Access } from "./kube/access.ts";
 import { Kube, type KubeOptions } from "./kube/client.ts";
+import { Usage } from "./limits.ts";
 import type { Log } from "./log.ts";
 import { PlatformLink } from "./platform.ts";
 import { Executions } from "./runner/execution.ts";
@@ -50,12 +52,14 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
       : { allowedLinuxCapabilities: config.allowedLinuxCapabilities }),
   };
   const parts = { kube, pods: watcher, executions: new Executions(), settings, log: runnerLog };
+  const usage = new Usage(config.limits);
   const server = await startServer({
     address: config.grpcAddress,
     routes: (router) => router.service(RunnerService, runnerService(parts)),
     log: caller("server"),
     maxMessageBytes: config.maxMessageBytes,
-    interceptors: [observe(runnerLog)],
+    interceptors: [observe(runnerLog), admission(usage)],
+    usage,
   });
   const over = new AbortController();
   const background = [watcher.run(over.signal), sweep(parts, over.signal, { finishedMs: config.finishedPodTtlMs })];

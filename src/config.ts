@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { type Catalog, catalogFrom, NO_CATALOG } from "./catalog.ts";
 import { durationMs } from "./duration.ts";
 import { type PlatformSettings, platformFrom } from "./gateway/settings.ts";
+import { type Limits, limitsFrom } from "./limits.ts";
 import { logLevelFrom } from "./log.ts";
 import { type PodTemplate, podTemplateFrom } from "./pod/template.ts";
 import { quantityProblem } from "./pod/validate.ts";
@@ -39,6 +40,8 @@ export interface Config {
   readonly podTemplate: PodTemplate | undefined;
   /** FINISHED_POD_TTL in milliseconds; undefined: finished Pods stay until they are stopped (ruling 26). */
   readonly finishedPodTtlMs: number | undefined;
+  /** What callers may use. */
+  readonly limits: Limits;
 }
 
 const MEBIBYTE = 1024 * 1024;
@@ -78,6 +81,7 @@ export function loadConfig(env: Environment): Config {
     runtimeDefaultSeccomp: runtimeDefaultSeccompFrom(variables),
     podTemplate: podTemplateIn(variables),
     finishedPodTtlMs: finishedPodTtlMsFrom(variables),
+    limits: limitsFrom(variables),
   };
   for (const key of unsupported)
     if (variables.nonBlank(key) !== undefined)

@@ -10,6 +10,8 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import { createServer, type ListenOptions, type Server, type Socket } from "node:net";
+import { type Connection, Guard } from "./guard.ts";
+import { Usage } from "./limits.ts";
 import type { Log } from "./log.ts";
 
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
@@ -23,6 +25,8 @@ export interface ListenerOptions {
   /** Asked first. */
   readonly handleStream?: StreamHandler;
   readonly log: Log;
+  /** Counts what is in use; the limits of it hold. */
+  readonly usage?: Usage;
   /** How long a connection may be without a request under way. */
   readonly idleMs?: number;
 }
@@ -47,16 +51,11 @@ const DISMISSED_BYTES = 1024 * 1024;
 /** How long a client may keep its side of an answered stream open when the server closes. */
 const PARTING_MS = 250;
 
-interface Connection {
-  protocol: "unknown" | "http1" | "http2";
-  /** HTTP/1.1 requests under way. */
-  requests: number;
-}
-
 /** One TCP port, and a Unix socket if asked, for HTTP/1.1 and HTTP/2 with prior knowledge, and every connection on them. */
 export class Listener {
   readonly #log: Log;
   readonly #idleMs: number;
+  readonly #guard: Guard;
   readonly #connections = new Map<Socket, Connection>();
   readonly #sessions = new Set<ServerHttp2Session>();
   /** HTTP/2 streams that are answered and whose requests go on. */
@@ -70,15 +69,16 @@ export class Listener {
   readonly #failed = Promise.withResolvers<Error>();
   #draining = false;
 
-  constructor({ handle, handleStream = () => false, log, idleMs = IDLE_MS }: ListenerOptions) {
+  constructor({ handle, handleStream = () => false, log, usage = new Usage(), idleMs = IDLE_MS }: ListenerOptions) {
     this.#log = log;
+    this.#guard = new Guard(usage, log);
     this.#idleMs = idleMs;
     // requestTimeout would end a request that streams for long, on runtimes that keep it.
     this.#http1 = createHttp1Server({ requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS }, (request, response) => {
       this.#trackRequest(request.socket, response);
       handle(request, response);
     });
-    this.#http2 = createHttp2Server({ maxSessionMemory: SESSION_MEMORY }, handle);
+    this.#http2 = createHttp2Server({ maxSessionMemory: SESSION_MEMORY, ...this.#guard.http2Options }, handle);
     this.#http2.on("session", (session) => this.#trackSession(session));
     this.#routeStreams(this.#http2, handleStream);
   }
@@ -147,6 +147,7 @@ export class Listener {
 
   #accept(socket: Socket): void {
     const connection: Connection = { protocol: "unknown", requests: 0 };
+    if (!this.#guard.admit(socket, connection)) return;
     this.#connections.set(socket, connection);
     // A peer that resets its connection, or speaks neither protocol, is its own problem and no reason to fail.
     socket.on("error", (error) => this.#debug("connection failed", error));
@@ -177,7 +178,8 @@ export class Listener {
       socket.pause();
       connection.protocol = isHttp2 ? "http2" : "http1";
       if (isHttp2) socket.setTimeout(0);
-      (isHttp2 ? this.#http2 : this.#http1).emit("connection", socket);
+      if (isHttp2) this.#guard.hand(socket, this.#http2, () => this.#http2.emit("connection", socket));
+      else this.#http1.emit("connection", socket);
       // In this order: bytes put back before the new owner listens are lost (Bun 1.4.5).
       socket.unshift(seen);
       socket.resume();
@@ -194,6 +196,7 @@ export class Listener {
     server.removeAllListeners("stream");
     server.on("stream", (stream: ServerHttp2Stream, headers, ...rest) => {
       stream.on("error", (error) => this.#debug("stream failed", error));
+      if (!this.#guard.open(stream)) return;
       stream.on("finish", () => this.#dismiss(stream));
       if (!handleStream(stream, headers)) makeRequest?.call(server, stream, headers, ...rest);
     });

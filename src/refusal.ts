@@ -10,6 +10,7 @@ type Answer = { status: number; headers: Record<string, string>; body: string | 
 const httpStatus = new Map([
   [Code.Unimplemented, 404],
   [Code.Unavailable, 503],
+  [Code.ResourceExhausted, 429],
 ]);
 
 /** Content types of calls, without parameters: gRPC, gRPC-Web, Connect streams, unary Connect. */

@@ -1,6 +1,7 @@
 import { Code, ConnectError, type ConnectRouter, type Interceptor } from "@connectrpc/connect";
 import { rpcHandler } from "./adapter.ts";
 import { grpcHandler } from "./grpc/handler.ts";
+import { Usage } from "./limits.ts";
 import { Listener } from "./listener.ts";
 import type { Log } from "./log.ts";
 
@@ -15,6 +16,8 @@ export interface ServerOptions {
   /** Largest message received, in bytes, after decompression; a larger one is RESOURCE_EXHAUSTED (ruling 12). */
   readonly maxMessageBytes: number;
   readonly interceptors?: Interceptor[];
+  /** The limits, and what is in use of them; DEFAULT_LIMITS without it. */
+  readonly usage?: Usage;
 }
 
 export interface RunningServer extends AsyncDisposable {
@@ -33,11 +36,11 @@ export interface RunningServer extends AsyncDisposable {
 
 /** Serves `routes` by gRPC, gRPC-Web and Connect on one port, over HTTP/1.1 and HTTP/2 without TLS (ruling 13). */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const { log } = options;
+  const { log, usage = new Usage() } = options;
   const shutdown = new AbortController();
   let closing: ConnectError | undefined;
-  const serving = { ...options, shutdownSignal: shutdown.signal, closed: () => closing };
-  const listener = new Listener({ handle: rpcHandler(serving), handleStream: grpcHandler(serving), log });
+  const serving = { ...options, usage, shutdownSignal: shutdown.signal, closed: () => closing };
+  const listener = new Listener({ handle: rpcHandler(serving), handleStream: grpcHandler(serving), log, usage });
   const address = await listener.listen(options.address);
 
   const close = async (graceMs: number): Promise<void> => {

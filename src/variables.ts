@@ -1,3 +1,4 @@
+import { durationMs } from "./duration.ts";
 import { shown } from "./pod/validate.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -39,6 +40,26 @@ export class Variables {
     else if (found === undefined)
       this.wrong(key, `invalid ${key}: strconv.ParseBool: parsing "${value}": invalid syntax`, "set true or false");
     return found ?? false;
+  }
+
+  /** A whole number within these bounds; undefined when not set or wrong. */
+  wholeNumber(key: string, { least, most }: { least: number; most: number }): number | undefined {
+    const text = this.nonBlank(key);
+    if (text === undefined) return undefined;
+    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= least && value <= most) return value;
+    this.wrong(key, `invalid ${key}: "${text}"`, `set a whole number from ${least} to ${most}`);
+    return undefined;
+  }
+
+  /** Milliseconds of a duration of at least `leastMs`; undefined when not set or wrong. */
+  duration(key: string, leastMs: number): number | undefined {
+    const text = this.nonBlank(key);
+    if (text === undefined) return undefined;
+    const ms = durationMs(text);
+    if (ms !== undefined && ms >= leastMs) return ms;
+    this.wrong(key, `invalid ${key}: "${text}"`, `set a duration such as 90s or 15m, from ${leastMs / 1000}s up`);
+    return undefined;
   }
 }
 

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { inspect } from "node:util";
 import { NO_CATALOG } from "../src/catalog.ts";
 import { loadConfig } from "../src/config.ts";
+import { DEFAULT_LIMITS } from "../src/limits.ts";
 import { Secret } from "../src/secret.ts";
 
 const required = { KUBE_NAMESPACE: "workloads" };
@@ -23,9 +24,46 @@ test("table 1: only KUBE_NAMESPACE is required; everything else has the document
     runtimeDefaultSeccomp: false,
     podTemplate: undefined,
     finishedPodTtlMs: undefined,
+    limits: DEFAULT_LIMITS,
     platform: undefined,
     catalog: { flavors: [], storageClasses: [], capabilities: [] },
   });
+});
+
+test("each limit has its variable, its bounds and its default", () => {
+  const numbers = {
+    MAX_CONNECTIONS: "connections",
+    MAX_CONNECTIONS_PER_ADDRESS: "connectionsPerAddress",
+    MAX_STREAMS: "streams",
+    MAX_STREAMS_PER_CONNECTION: "streamsPerConnection",
+    MAX_EXECUTIONS: "executions",
+    MAX_EXECUTIONS_PER_CONNECTION: "executionsPerConnection",
+    MAX_LOG_STREAMS: "logStreams",
+    MAX_LOG_STREAMS_PER_CONNECTION: "logStreamsPerConnection",
+    MAX_EVENT_STREAMS: "eventStreams",
+    MAX_EVENT_STREAMS_PER_CONNECTION: "eventStreamsPerConnection",
+    MAX_METADATA_BYTES: "metadataBytes",
+  } as const;
+  const times = {
+    HEADER_TIMEOUT: "headerMs",
+    REQUEST_TIMEOUT: "requestMs",
+    RESPONSE_TIMEOUT: "responseMs",
+    IDLE_TIMEOUT: "idleMs",
+    KEEPALIVE_INTERVAL: "keepaliveMs",
+    KEEPALIVE_TIMEOUT: "keepaliveTimeoutMs",
+  } as const;
+  expect(Object.values({ ...numbers, ...times })).toEqual(Object.keys(DEFAULT_LIMITS) as never[]); // of all, in order
+  const loaded = (variables: Record<string, string>) => loadConfig({ ...required, ...variables }).limits;
+  for (const [key, name] of Object.entries(numbers)) {
+    expect(loaded({ [key]: " 1234 " })).toEqual({ ...DEFAULT_LIMITS, [name]: 1234 });
+    for (const wrong of ["0", "-1", "1.5", "1e3", "many", "1000001"])
+      expect(() => loaded({ [key]: wrong })).toThrow(`${key}: invalid ${key}: "${wrong}", set a whole number from `);
+  }
+  for (const [key, name] of Object.entries(times)) {
+    expect(loaded({ [key]: "1m30s" })).toEqual({ ...DEFAULT_LIMITS, [name]: 90_000 });
+    for (const wrong of ["0", "900ms", "-1m", "5", "long"])
+      expect(() => loaded({ [key]: wrong })).toThrow(`${key}: invalid ${key}: "${wrong}", set a duration such as `);
+  }
 });
 
 test("table 1, GRPC_ADDR, LOG_LEVEL, PVC_STORAGE_CLASS: values are trimmed, and a blank one is the default where the contract says so", () => {

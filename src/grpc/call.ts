@@ -10,6 +10,7 @@ import {
 } from "@connectrpc/connect";
 import { invokeUnaryImplementation, transformInvokeImplementation } from "@connectrpc/connect/protocol";
 import { parseTimeout } from "@connectrpc/connect/protocol-grpc";
+import { connectionKey, type Usage } from "../limits.ts";
 import { startTimer } from "../time.ts";
 import type { Codec } from "./codec.ts";
 import { type Compressions, negotiated } from "./compression.ts";
@@ -26,6 +27,7 @@ export interface CallOptions {
   readonly interceptors: Interceptor[];
   /** Largest message received, in bytes, before and after decompression. */
   readonly maxMessageBytes: number;
+  readonly usage: Usage;
 }
 
 /** One call of gRPC on its HTTP/2 stream, from its head to its status. */
@@ -40,6 +42,8 @@ export class Call {
   readonly #response: Response;
   /** Whether its interceptors know of it, and tell the log. */
   #isSeen = false;
+  /** When the first message of the request, or its only one, must have arrived whole; Infinity once it has. */
+  #arrivesBy: number;
 
   constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, options: CallOptions) {
     this.#stream = stream;
@@ -61,6 +65,8 @@ export class Call {
       responseTrailer: new Headers(),
       values: createContextValues(),
     };
+    if (spec.kind !== "unary") this.#context.values.set(connectionKey, stream.session);
+    this.#arrivesBy = performance.now() + options.usage.limits.requestMs;
     this.#envelopes = new Envelopes(stream, maxMessageBytes);
     this.#response = new Response(stream, {
       codec,
@@ -91,6 +97,14 @@ export class Call {
       this.abort(OVER);
     }
     return undefined;
+  }
+
+  /** Ends it when its request has not arrived in time. */
+  look(now: number): void {
+    if (now < this.#arrivesBy) return;
+    this.#arrivesBy = Number.POSITIVE_INFINITY;
+    this.#options.usage.refuse("requestMs");
+    this.#envelopes.fail(new ConnectError("the request did not arrive in time", Code.DeadlineExceeded));
   }
 
   /** Fires the signal of the call and wakes it wherever it waits for its caller. The first reason counts. */
@@ -124,6 +138,7 @@ export class Call {
     const message = await this.#next();
     if (message === undefined) throw cardinality("missing input message");
     if ((await this.#envelopes.next()) !== undefined) throw cardinality("received extra input message");
+    this.#arrivesBy = Number.POSITIVE_INFINITY;
     return message;
   }
 
@@ -131,8 +146,20 @@ export class Call {
     for (let message = await this.#next(); message !== undefined; message = await this.#next()) yield message;
   }
 
+  /** The next message; one that is too large is counted. */
   async #next(): Promise<Message | undefined> {
+    try {
+      return await this.#parsed();
+    } catch (error) {
+      const isTooLarge = error instanceof ConnectError && error.code === Code.ResourceExhausted;
+      if (isTooLarge) this.#options.usage.refuse("messageBytes");
+      throw error;
+    }
+  }
+
+  async #parsed(): Promise<Message | undefined> {
     const envelope = await this.#envelopes.next();
+    if (this.#options.spec.kind !== "unary") this.#arrivesBy = Number.POSITIVE_INFINITY;
     if (envelope === undefined) return undefined;
     if (!envelope.compressed) return this.#options.codec.parse(envelope.data);
     const { request } = this.#compressions;

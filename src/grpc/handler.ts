@@ -7,10 +7,14 @@ import {
 } from "@connectrpc/connect";
 import { parseContentType } from "@connectrpc/connect/protocol-grpc";
 import type { AdapterOptions } from "../adapter.ts";
+import { metadataBytes } from "../limits.ts";
 import type { StreamHandler } from "../listener.ts";
 import type { Log } from "../log.ts";
 import { Call } from "./call.ts";
 import { binaryCodec, type Codec, type CodecOptions, jsonCodec } from "./codec.ts";
+
+/** How often it is looked for requests that do not arrive. */
+const LOOK_MS = 1_000;
 
 /** A method with its implementation, and how its messages are written. */
 interface Method {
@@ -25,12 +29,19 @@ interface Method {
  * of every message (connect-node 2.2.0). What is not a call that a handler can take is left to `rpcHandler`, which refuses.
  */
 export function grpcHandler(options: AdapterOptions): StreamHandler {
-  const { log, shutdownSignal, closed, maxMessageBytes, interceptors = [] } = options;
+  const { log, shutdownSignal, closed, maxMessageBytes, usage, interceptors = [] } = options;
   const methods = methodsOf(options.routes);
   const calls = new Set<Call>();
   shutdownSignal.addEventListener("abort", () => {
     for (const call of calls) call.abort(shutdownSignal.reason);
   });
+  const timer = setInterval(
+    () => {
+      for (const call of calls) call.look(performance.now());
+      if (closed() && calls.size === 0) clearInterval(timer);
+    },
+    Math.min(LOOK_MS, usage.limits.requestMs / 4),
+  ).unref();
 
   return (stream, headers) => {
     const type = parseContentType(headers["content-type"] ?? null);
@@ -39,8 +50,9 @@ export function grpcHandler(options: AdapterOptions): StreamHandler {
     const url = `${headers[":scheme"]}://${headers[":authority"]}${path}`;
     if (type === undefined || headers[":method"] !== "POST" || method === undefined || !URL.canParse(url) || closed())
       return false;
+    if (metadataBytes(headers) > usage.limits.metadataBytes) return false;
     const codec = type.binary ? method.binary : method.json;
-    const call = new Call(stream, headers, { spec: method.spec, codec, url, interceptors, maxMessageBytes });
+    const call = new Call(stream, headers, { spec: method.spec, codec, url, interceptors, maxMessageBytes, usage });
     void serve(call, calls, { stream, log, rpc: path });
     return true;
   };

@@ -5,7 +5,9 @@ import { Code, ConnectError, type HandlerContext, type Transport } from "@connec
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { createGrpcWebTransport as createFetchGrpcWebTransport } from "@connectrpc/connect-web";
+import { admission } from "../../src/admission.ts";
 import { RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
+import { DEFAULT_LIMITS, type Limits, Usage } from "../../src/limits.ts";
 import { createLog } from "../../src/log.ts";
 import { type RunningServer, startServer } from "../../src/server.ts";
 
@@ -23,6 +25,7 @@ export interface TestServer extends AsyncDisposable {
   readonly server: RunningServer;
   readonly port: number;
   readonly baseUrl: string;
+  readonly usage: Usage;
   /** Lines of the log so far. */
   readonly log: string[];
   /** Names of the RPCs that came through, as an interceptor sees them. */
@@ -36,7 +39,9 @@ export interface TestServer extends AsyncDisposable {
  * anything, InspectWorkload fails, Exec echoes stdin until its end, GetWorkloadLabels waits to be released,
  * StreamWorkloadLogs sends one chunk, waits, and sends another.
  */
-export async function startTestServer(options: { address?: string } = {}): Promise<TestServer> {
+export async function startTestServer(
+  options: { address?: string; limits?: Partial<Limits> } = {},
+): Promise<TestServer> {
   const waiting: Held[] = [];
   const askers: ((held: Held) => void)[] = [];
   const hold = async ({ signal }: HandlerContext): Promise<void> => {
@@ -50,6 +55,7 @@ export async function startTestServer(options: { address?: string } = {}): Promi
   };
   const log: string[] = [];
   const calls: string[] = [];
+  const usage = new Usage({ ...DEFAULT_LIMITS, ...options.limits });
   const server = await startServer({
     address: options.address ?? "127.0.0.1:0",
     maxMessageBytes: LIMIT,
@@ -59,7 +65,9 @@ export async function startTestServer(options: { address?: string } = {}): Promi
         calls.push(request.method.name);
         return next(request);
       },
+      admission(usage),
     ],
+    usage,
     routes: (router) =>
       router.service(RunnerService, {
         ready: () => ({ status: "ok" }),
@@ -91,6 +99,7 @@ export async function startTestServer(options: { address?: string } = {}): Promi
     server,
     port,
     baseUrl: `http://127.0.0.1:${port}`,
+    usage,
     log,
     calls,
     held: () => {

@@ -74,6 +74,7 @@ describe("on the wire", () => {
       const answer = await rawHttp2(session, put, envelope(message));
       expect(statusOf(answer)).toMatchObject({ "grpc-status": status });
     }
+    expect(server.usage.refused().messageBytes).toBe(1);
   });
 
   test("counts what a compressed message becomes", async () => {
@@ -83,6 +84,7 @@ describe("on the wire", () => {
     expect(zipped.length).toBeLessThan(LIMIT);
     const answer = await rawHttp2(session, { ...put, "grpc-encoding": "gzip" }, zipped);
     expect(statusOf(answer)).toMatchObject({ "grpc-status": EXHAUSTED });
+    expect(server.usage.refused().messageBytes).toBe(1);
   });
 
   test("a refused request is still taken in, so that its client does not wait for room", async () => {

@@ -4,6 +4,7 @@ import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { rpcHandler } from "../../src/adapter.ts";
 import { RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import { RunnersService } from "../../src/gen/agynio/api/runners/v1/runners_pb.ts";
+import { Usage } from "../../src/limits.ts";
 import { Listener } from "../../src/listener.ts";
 import { createLog } from "../../src/log.ts";
 import { envelope, http2Session, rawHttp2, readAll, SERVICE, startTestServer, tcp, transports } from "./harness.ts";
@@ -103,6 +104,7 @@ describe("an unknown service or method", () => {
 test.each(Object.entries(transports))("a server that closes is UNAVAILABLE to %s", async (_name, transportFor) => {
   const log = createLog({ level: "silent" });
   const handle = rpcHandler({
+    usage: new Usage(),
     routes: (router) => router.service(RunnerService, { ready: () => ({ status: "ok" }) }),
     log,
     maxMessageBytes: 1000,
