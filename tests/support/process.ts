@@ -9,8 +9,8 @@ import type { Gate } from "./gate.ts";
 /** As `bun run start` and the image have it (docs/performance.md, Memory). */
 export const COLLECTOR = { BUN_JSC_forceRAMSize: "134217728" };
 
-/** The runner as a process of its own behind the gate: one that can be killed, and whose memory is its own. */
-export async function runnerProcess({ url }: Gate, namespace: string) {
+/** The environment of a runner that reaches its cluster through the gate; `directory` holds its kubeconfig. */
+export function environmentFor({ url }: Gate, namespace: string) {
   const directory = mkdtempSync(join(tmpdir(), "runner-process-"));
   const kubeconfig = join(directory, "config");
   const cluster = { server: url, "insecure-skip-tls-verify": true };
@@ -30,6 +30,12 @@ export async function runnerProcess({ url }: Gate, namespace: string) {
     PVC_STORAGE_SIZE: "1Mi",
     ...COLLECTOR,
   };
+  return { env, directory };
+}
+
+/** The runner as a process of its own behind the gate: one that can be killed, and whose memory is its own. */
+export async function runnerProcess(gate: Gate, namespace: string) {
+  const { env, directory } = environmentFor(gate, namespace);
   const child = Bun.spawn([process.execPath, "src/main.ts"], { env, stdout: "ignore", stderr: "pipe" });
   let log = "";
   let address: string | undefined;
