@@ -10,6 +10,7 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import { createServer, type ListenOptions, type Server, type Socket } from "node:net";
+import { joined } from "./joined.ts";
 import type { Log } from "./log.ts";
 
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
@@ -177,7 +178,8 @@ export class Listener {
       socket.pause();
       connection.protocol = isHttp2 ? "http2" : "http1";
       if (isHttp2) socket.setTimeout(0);
-      (isHttp2 ? this.#http2 : this.#http1).emit("connection", socket);
+      if (isHttp2) this.#http2.emit("connection", joined(socket));
+      else this.#http1.emit("connection", socket);
       // In this order: bytes put back before the new owner listens are lost (Bun 1.4.5).
       socket.unshift(seen);
       socket.resume();

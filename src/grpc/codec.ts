@@ -1,6 +1,7 @@
 import {
   type BinaryReadOptions,
   type BinaryWriteOptions,
+  create,
   type DescMessage,
   type DescMethod,
   fromBinary,
@@ -31,7 +32,10 @@ export interface CodecOptions {
 /** As Connect's own handlers have it: a broken message of protobuf is INTERNAL, one of JSON INVALID_ARGUMENT. */
 export const binaryCodec = ({ input, output }: DescMethod, { binaryOptions }: CodecOptions): Codec => ({
   contentType: "application/grpc+proto",
-  parse: (bytes) => attempt("parse binary", Code.Internal, () => fromBinary(input, bytes, binaryOptions)),
+  parse: (bytes) =>
+    bytes.length === 0
+      ? create(input)
+      : attempt("parse binary", Code.Internal, () => fromBinary(input, bytes, binaryOptions)),
   serialize: (message) =>
     attempt("serialize binary", Code.Internal, () => toBinary<DescMessage>(output, message, binaryOptions)),
   split: (message) => attempt("serialize binary", Code.Internal, () => split(output, message)),
