@@ -59,20 +59,6 @@ interface Watched {
   headerSince: number | undefined;
 }
 
-/**
- * For the time of `work`, a socket that node:http2 does not know the native part of. It would read from there, below every
- * listener and as fast as bytes come (Bun 1.4.5); so it reads what the socket emits.
- */
-function withoutHandle(socket: Socket & { _handle?: unknown }, work: () => void): void {
-  const { _handle: handle } = socket;
-  socket._handle = {};
-  try {
-    work();
-  } finally {
-    socket._handle = handle;
-  }
-}
-
 const lookMs = ({ headerMs, responseMs, idleMs, keepaliveMs, keepaliveTimeoutMs }: Limits): number =>
   Math.min(LOOK_MS, headerMs / 4, responseMs / 4, idleMs / 4, keepaliveMs / 4, keepaliveTimeoutMs / 4);
 
@@ -137,7 +123,8 @@ export class Guard {
 
   /**
    * Gives a connection to the server for HTTP/2 by `give`, which emits its event `connection`, and from then on reads first
-   * what comes.
+   * what comes. The session must not find the native part of the socket, for it would read from there, below every listener
+   * (Bun 1.4.5): `joined` hides it.
    */
   hand(socket: Socket, server: Http2Server, give: () => void): void {
     const watched = this.#watched.get(socket);
@@ -147,7 +134,7 @@ export class Guard {
       this.#sessions.set(session, watched);
     };
     server.once("session", keep);
-    withoutHandle(socket, give); // the session is told of at once
+    give(); // tells of its session at once
     server.off("session", keep);
     if (watched === undefined) return;
     const frames = new FrameCounter(performance.now());

@@ -11,6 +11,7 @@ import {
 } from "node:http2";
 import { createServer, type ListenOptions, type Server, type Socket } from "node:net";
 import { type Connection, Guard } from "./guard.ts";
+import { joined } from "./joined.ts";
 import { Usage } from "./limits.ts";
 import type { Log } from "./log.ts";
 
@@ -178,7 +179,7 @@ export class Listener {
       socket.pause();
       connection.protocol = isHttp2 ? "http2" : "http1";
       if (isHttp2) socket.setTimeout(0);
-      if (isHttp2) this.#guard.hand(socket, this.#http2, () => this.#http2.emit("connection", socket));
+      if (isHttp2) this.#guard.hand(socket, this.#http2, () => this.#http2.emit("connection", joined(socket)));
       else this.#http1.emit("connection", socket);
       // In this order: bytes put back before the new owner listens are lost (Bun 1.4.5).
       socket.unshift(seen);

@@ -1,6 +1,7 @@
 import {
   type BinaryReadOptions,
   type BinaryWriteOptions,
+  create,
   type DescMessage,
   type DescMethod,
   fromBinary,
@@ -31,11 +32,29 @@ export interface CodecOptions {
 /** As Connect's own handlers have it: a broken message of protobuf is INTERNAL, one of JSON INVALID_ARGUMENT. */
 export const binaryCodec = ({ input, output }: DescMethod, { binaryOptions }: CodecOptions): Codec => ({
   contentType: "application/grpc+proto",
-  parse: (bytes) => attempt("parse binary", Code.Internal, () => fromBinary(input, bytes, binaryOptions)),
-  serialize: (message) =>
+  parse: (bytes) =>
+    bytes.length === 0
+      ? create(input)
+      : attempt("parse binary", Code.Internal, () => fromBinary(input, bytes, binaryOptions)),
+  serialize: kept((message) =>
     attempt("serialize binary", Code.Internal, () => toBinary<DescMessage>(output, message, binaryOptions)),
+  ),
   split: (message) => attempt("serialize binary", Code.Internal, () => split(output, message)),
 });
+
+/** `serialize`, once for each message that is frozen: nobody changes it any more, and its handler will give it again. */
+function kept(serialize: Codec["serialize"]): Codec["serialize"] {
+  const bytes = new WeakMap<Message, Uint8Array>();
+  return (message) => {
+    if (!Object.isFrozen(message)) return serialize(message);
+    let known = bytes.get(message);
+    if (known === undefined) {
+      known = serialize(message);
+      bytes.set(message, known);
+    }
+    return known;
+  };
+}
 
 /** Fields that are not known are ignored, as everywhere in Connect. */
 export function jsonCodec({ input, output }: DescMethod, { jsonOptions }: CodecOptions): Codec {

@@ -31,6 +31,9 @@ export class Envelopes {
   #ended = false;
   #failure: { reason: unknown } | undefined;
   #waiter: PromiseWithResolvers<Envelope | undefined> | undefined;
+  /** Who waits for the only message of all. */
+  #whole: PromiseWithResolvers<Envelope> | undefined;
+  #only: Envelope | undefined;
 
   constructor(stream: ServerHttp2Stream, limit: number) {
     this.#stream = stream;
@@ -51,6 +54,16 @@ export class Envelopes {
     if (this.#ended) return Promise.resolve(undefined);
     this.#waiter = Promise.withResolvers();
     return this.#waiter.promise;
+  }
+
+  /**
+   * The message of a request that has to have one, once the request has ended; to be called before anything of it has come,
+   * and without `next`. Rejects with UNIMPLEMENTED when there is none, or more of them.
+   */
+  single(): Promise<Envelope> {
+    this.#whole = Promise.withResolvers();
+    if (this.#failure !== undefined) this.#whole.reject(this.#failure.reason);
+    return this.#whole.promise;
   }
 
   /** Ends them with `reason`, also for who waits. What has come is dropped. */
@@ -88,6 +101,11 @@ export class Envelopes {
       this.#waiter = undefined;
       return;
     }
+    if (this.#whole !== undefined) {
+      if (this.#only !== undefined) this.#break(cardinality("received extra input message"));
+      this.#only = envelope;
+      return;
+    }
     this.#ready.push(envelope);
     this.#readyBytes += envelope.data.length;
     if (this.#readyBytes > WAITING_BYTES) this.#stream.pause();
@@ -96,6 +114,8 @@ export class Envelopes {
   #end(): void {
     if (this.#bytes > 0) this.#break(new ConnectError("protocol error: incomplete envelope", Code.InvalidArgument));
     this.#ended = true;
+    if (this.#only !== undefined) this.#whole?.resolve(this.#only);
+    else this.#whole?.reject(cardinality("missing input message"));
     this.#waiter?.resolve(undefined);
     this.#waiter = undefined;
   }
@@ -106,6 +126,7 @@ export class Envelopes {
     this.#bytes = 0;
     this.#waiter?.reject(reason);
     this.#waiter = undefined;
+    this.#whole?.reject(reason);
   }
 }
 
@@ -113,3 +134,5 @@ function tooLarge(bytes: number, limit: number): ConnectError {
   const text = `message size ${bytes} is larger than configured readMaxBytes ${limit}`;
   return new ConnectError(text, Code.ResourceExhausted);
 }
+
+const cardinality = (text: string) => new ConnectError(`protocol error: ${text} for unary method`, Code.Unimplemented);

@@ -44,18 +44,35 @@ export function grpcHandler(options: AdapterOptions): StreamHandler {
   ).unref();
 
   return (stream, headers) => {
-    const type = parseContentType(headers["content-type"] ?? null);
     const path = headers[":path"] ?? "";
     const method = methods.get(path);
-    const url = `${headers[":scheme"]}://${headers[":authority"]}${path}`;
-    if (type === undefined || headers[":method"] !== "POST" || method === undefined || !URL.canParse(url) || closed())
+    const origin = `${headers[":scheme"]}://${headers[":authority"]}`;
+    const type = typeOf(headers["content-type"]);
+    if (type === undefined || headers[":method"] !== "POST" || method === undefined || !isOrigin(origin) || closed())
       return false;
     if (metadataBytes(headers) > usage.limits.metadataBytes) return false;
     const codec = type.binary ? method.binary : method.json;
+    const url = `${origin}${path}`;
     const call = new Call(stream, headers, { spec: method.spec, codec, url, interceptors, maxMessageBytes, usage });
     void serve(call, calls, { stream, log, rpc: path });
     return true;
   };
+}
+
+const BINARY = { binary: true };
+
+/** What most callers say is told without a regular expression. */
+const typeOf = (text: string | undefined): { binary: boolean } | undefined =>
+  text === "application/grpc" ? BINARY : parseContentType(text ?? null);
+
+let lastOrigin = "";
+
+/** Whether a URL can begin with it. A caller's is the same for each of its calls. */
+function isOrigin(text: string): boolean {
+  if (text === lastOrigin) return true;
+  if (!URL.canParse(`${text}/`)) return false;
+  lastOrigin = text;
+  return true;
 }
 
 /** Never rejects. */

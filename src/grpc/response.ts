@@ -4,6 +4,7 @@ import { ConnectError } from "@connectrpc/connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import type { Codec } from "./codec.ts";
 import type { Compression } from "./compression.ts";
+import type { CallContext } from "./context.ts";
 import { COMPRESSED, PREFIX_BYTES } from "./envelopes.ts";
 
 /** Smaller messages are not worth compressing, in bytes; as Connect's own handlers have it. */
@@ -12,11 +13,13 @@ const COMPRESS_FROM_BYTES = 1024;
 /** So many bytes of large messages may be on their way when another one is made: enough that none waits for the last. */
 const AHEAD_BYTES = 128 * 1024;
 
+const OK = { "grpc-status": "0" };
+
 export interface ResponseOptions {
   readonly codec: Codec;
   readonly compression: Compression | undefined;
-  /** What the handler adds to the head of the answer, and to its end. */
-  readonly metadata: { readonly header: Headers; readonly trailer: Headers };
+  /** Holds what the handler adds to the head of the answer, and to its end. */
+  readonly context: Pick<CallContext, "metadata">;
 }
 
 /** The answer to one call: head, messages and status, on the stream that asked. */
@@ -78,14 +81,16 @@ export class Response {
     let frame = message === undefined ? undefined : this.#framed(message);
     if (frame instanceof Promise) frame = await frame;
     this.#begin();
-    this.#finish({ ...plain(this.#options.metadata.trailer), "grpc-status": "0" }, frame);
+    const { trailer } = this.#options.context.metadata;
+    this.#finish(trailer === undefined ? OK : { ...plain(trailer), ...OK }, frame);
   }
 
   /** Ends the answer with an error: by its head alone ("trailers-only") where nothing has to go before. */
   fail(error: ConnectError): void {
-    const { codec, metadata } = this.#options;
-    const status = plain(setTrailerStatus(metadata.trailer, wellFormed(error)));
-    if (this.#stream.headersSent || Object.keys(plain(metadata.header)).length > 0) {
+    const { codec, context } = this.#options;
+    const { header, trailer = new Headers() } = context.metadata;
+    const status = plain(setTrailerStatus(trailer, wellFormed(error)));
+    if (this.#stream.headersSent || (header !== undefined && Object.keys(plain(header)).length > 0)) {
       this.#begin();
       this.#finish(status);
     } else {
@@ -95,8 +100,10 @@ export class Response {
 
   #begin(): void {
     if (this.#stream.headersSent) return;
-    const { codec, compression, metadata } = this.#options;
-    const head: OutgoingHttpHeaders = { ":status": 200, ...plain(metadata.header), "content-type": codec.contentType };
+    const { codec, compression, context } = this.#options;
+    const { header } = context.metadata;
+    const head: OutgoingHttpHeaders = { ":status": 200, "content-type": codec.contentType };
+    if (header !== undefined) Object.assign(head, plain(header), { "content-type": codec.contentType });
     if (compression !== undefined) head["grpc-encoding"] = compression.name;
     this.#stream.respond(head, { waitForTrailers: true });
   }

@@ -45,7 +45,8 @@ export const observe =
       );
     };
     // A stream whose caller has gone may never be pulled again, so its end is told by the signal too.
-    request.signal.addEventListener("abort", () => finish(toConnectError(request.signal.reason)), { once: true });
+    if (request.stream)
+      request.signal.addEventListener("abort", () => finish(toConnectError(request.signal.reason)), { once: true });
     try {
       const response = await next(request);
       if (!response.stream) {

@@ -1,0 +1,105 @@
+import type { IncomingHttpHeaders } from "node:http2";
+import { type ContextValues, createContextValues, type HandlerContext, type MethodImplSpec } from "@connectrpc/connect";
+
+export interface CallContextOptions {
+  readonly method: MethodImplSpec["method"];
+  readonly url: string;
+  readonly headers: IncomingHttpHeaders;
+  readonly timeoutMs: number | undefined;
+}
+
+/**
+ * What a handler learns of its call. A short call needs next to nothing of it, and a signal and three sets of headers cost
+ * more than all the rest: so each is made when it is first asked for.
+ */
+export class CallContext implements HandlerContext {
+  readonly service: HandlerContext["service"];
+  readonly method: HandlerContext["method"];
+  readonly url: string;
+  readonly requestMethod = "POST";
+  readonly protocolName = "grpc";
+  readonly #headers: IncomingHttpHeaders;
+  readonly #endsAt: number | undefined;
+  #abort: AbortController | undefined;
+  #aborted: { reason: unknown } | undefined;
+  #values: ContextValues | undefined;
+  #requestHeader: Headers | undefined;
+  #responseHeader: Headers | undefined;
+  #responseTrailer: Headers | undefined;
+
+  constructor({ method, url, headers, timeoutMs }: CallContextOptions) {
+    this.service = method.parent;
+    this.method = method;
+    this.url = url;
+    this.#headers = headers;
+    this.#endsAt = timeoutMs === undefined ? undefined : Date.now() + timeoutMs;
+  }
+
+  timeoutMs = (): number | undefined => (this.#endsAt === undefined ? undefined : this.#endsAt - Date.now());
+
+  get signal(): AbortSignal {
+    if (this.#abort === undefined) {
+      this.#abort = new AbortController();
+      if (this.#aborted !== undefined) this.#abort.abort(this.#aborted.reason);
+    }
+    return this.#abort.signal;
+  }
+
+  get isAborted(): boolean {
+    return this.#aborted !== undefined;
+  }
+
+  /** The first reason counts. */
+  abort(reason: unknown): void {
+    if (this.#aborted !== undefined) return;
+    this.#aborted = { reason };
+    this.#abort?.abort(reason);
+  }
+
+  get values(): ContextValues {
+    this.#values ??= createContextValues();
+    return this.#values;
+  }
+
+  get requestHeader(): Headers {
+    this.#requestHeader ??= metadataOf(this.#headers);
+    return this.#requestHeader;
+  }
+
+  get responseHeader(): Headers {
+    this.#responseHeader ??= new Headers();
+    return this.#responseHeader;
+  }
+
+  get responseTrailer(): Headers {
+    this.#responseTrailer ??= new Headers();
+    return this.#responseTrailer;
+  }
+
+  /** What the handler has added to the head of the answer and to its end, if anything. */
+  get metadata(): { readonly header: Headers | undefined; readonly trailer: Headers | undefined } {
+    return { header: this.#responseHeader, trailer: this.#responseTrailer };
+  }
+
+  /** With everything made, for who copies it. */
+  whole(): HandlerContext {
+    const { service, method, url, requestMethod, protocolName, timeoutMs, values, signal } = this;
+    const { requestHeader, responseHeader, responseTrailer } = this;
+    return {
+      ...{ service, method, url, requestMethod, protocolName, timeoutMs, values, signal },
+      ...{ requestHeader, responseHeader, responseTrailer },
+    };
+  }
+}
+
+/** Everything but HTTP/2's own. */
+function metadataOf(headers: IncomingHttpHeaders): Headers {
+  const result = new Headers();
+  for (const name in headers) {
+    const value = headers[name];
+    if (value === undefined || name.startsWith(":")) continue;
+    if (typeof value === "string") result.append(name, value);
+    else for (const each of value) result.append(name, each);
+  }
+  return result;
+}
