@@ -1,9 +1,13 @@
+import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
 import type { Config } from "./config.ts";
 import { RunnerService } from "./gen/agynio/api/runner/v1/runner_pb.ts";
+import { Health as HealthService } from "./gen/grpc/health/v1/health_pb.ts";
+import { Health } from "./health.ts";
 import type { Access } from "./kube/access.ts";
 import { Kube, type KubeOptions } from "./kube/client.ts";
 import type { Log } from "./log.ts";
 import { PlatformLink } from "./platform.ts";
+import { reflectionRoutes } from "./reflection.ts";
 import { Executions } from "./runner/execution.ts";
 import { observe } from "./runner/observe.ts";
 import { runnerService } from "./runner/service.ts";
@@ -50,15 +54,32 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
       : { allowedLinuxCapabilities: config.allowedLinuxCapabilities }),
   };
   const parts = { kube, pods: watcher, executions: new Executions(), settings, log: runnerLog };
+  const draining = new AbortController();
+  const health = new Health({
+    cache: watcher,
+    services: [RunnerService.typeName],
+    draining: draining.signal,
+    log: caller("health"),
+  });
+  const reflection = reflectionRoutes([RunnerService, HealthService], draining.signal);
+  const routes = (router: ConnectRouter): void => {
+    router.service(RunnerService, runnerService(parts)).service(HealthService, health.service);
+    reflection(router);
+  };
   const server = await startServer({
     address: config.grpcAddress,
-    routes: (router) => router.service(RunnerService, runnerService(parts)),
+    routes,
+    pages: { ...health.pages },
     log: caller("server"),
     maxMessageBytes: config.maxMessageBytes,
     interceptors: [observe(runnerLog)],
   });
   const over = new AbortController();
-  const background = [watcher.run(over.signal), sweep(parts, over.signal, { finishedMs: config.finishedPodTtlMs })];
+  const background = [
+    watcher.run(over.signal),
+    health.run(over.signal),
+    sweep(parts, over.signal, { finishedMs: config.finishedPodTtlMs }),
+  ];
   const { host, port } = server.address;
   caller("server").info({ listener: "tcp", addr: `${host}:${port}` }, "gRPC server starting");
 
@@ -68,6 +89,7 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
       : new PlatformLink({ settings: config.platform, config, pods: watcher, server, log: caller("platform") });
 
   const close = async (graceMs: number): Promise<void> => {
+    draining.abort(new ConnectError("the runner is shutting down", Code.Unavailable));
     link?.leave();
     await server.close(graceMs);
     const failure = await link?.close();

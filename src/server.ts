@@ -1,6 +1,7 @@
 import { Code, ConnectError, type ConnectRouter, type Interceptor } from "@connectrpc/connect";
 import { rpcHandler } from "./adapter.ts";
 import { grpcHandler } from "./grpc/handler.ts";
+import { type Pages, pageHandler } from "./http.ts";
 import { Listener } from "./listener.ts";
 import type { Log } from "./log.ts";
 
@@ -15,6 +16,8 @@ export interface ServerOptions {
   /** Largest message received, in bytes, after decompression; a larger one is RESOURCE_EXHAUSTED (ruling 12). */
   readonly maxMessageBytes: number;
   readonly interceptors?: Interceptor[];
+  /** Plain HTTP beside the calls. */
+  readonly pages?: Pages;
 }
 
 export interface RunningServer extends AsyncDisposable {
@@ -37,7 +40,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const shutdown = new AbortController();
   let closing: ConnectError | undefined;
   const serving = { ...options, shutdownSignal: shutdown.signal, closed: () => closing };
-  const listener = new Listener({ handle: rpcHandler(serving), handleStream: grpcHandler(serving), log });
+  const handle = pageHandler(options.pages ?? {}, rpcHandler(serving), log);
+  const listener = new Listener({ handle, handleStream: grpcHandler(serving), log });
   const address = await listener.listen(options.address);
 
   const close = async (graceMs: number): Promise<void> => {

@@ -20,6 +20,19 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
+/** The result of `work`; rejects with `signal.reason` when aborted before it is there. */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const abort = () => reject(signal.reason);
+  signal.addEventListener("abort", abort, { once: true });
+  if (signal.aborted) abort();
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}
+
 /** Calls `fire` once after `ms` milliseconds of any size (Infinity: never), unless disposed before. */
 export function startTimer(ms: number, fire: () => void): Disposable {
   let left = Math.max(0, ms);
