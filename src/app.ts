@@ -13,6 +13,7 @@ import { observe } from "./runner/observe.ts";
 import { runnerService } from "./runner/service.ts";
 import { sweep } from "./runner/sweep.ts";
 import { startServer } from "./server.ts";
+import { keepTls, loadTls } from "./tls.ts";
 import { PodWatcher, type WatcherOptions } from "./watcher.ts";
 
 export interface AppOptions {
@@ -20,7 +21,11 @@ export interface AppOptions {
   readonly access: Access;
   readonly log: Log;
   /** For tests. */
-  readonly tuning?: { readonly watcher?: WatcherOptions["tuning"]; readonly kube?: KubeOptions["timing"] };
+  readonly tuning?: {
+    readonly watcher?: WatcherOptions["tuning"];
+    readonly kube?: KubeOptions["timing"];
+    readonly tls?: { everyMs: number };
+  };
 }
 
 export interface App extends AsyncDisposable {
@@ -66,10 +71,12 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
     router.service(RunnerService, runnerService(parts)).service(HealthService, health.service);
     reflection(router);
   };
+  const tls = config.tls && loadTls(config.tls);
   const server = await startServer({
     address: config.grpcAddress,
     routes,
     pages: { ...health.pages },
+    tls,
     log: caller("server"),
     maxMessageBytes: config.maxMessageBytes,
     interceptors: [observe(runnerLog)],
@@ -80,6 +87,10 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
     health.run(over.signal),
     sweep(parts, over.signal, { finishedMs: config.finishedPodTtlMs }),
   ];
+  if (config.tls !== undefined && tls !== undefined) {
+    const keeping = { material: tls, renew: server.renewTls, log: caller("tls"), signal: over.signal };
+    background.push(keepTls(config.tls, { ...keeping, ...tuning.tls }));
+  }
   const { host, port } = server.address;
   caller("server").info({ listener: "tcp", addr: `${host}:${port}` }, "gRPC server starting");
 

@@ -5,6 +5,7 @@ import { type PlatformSettings, platformFrom } from "./gateway/settings.ts";
 import { logLevelFrom } from "./log.ts";
 import { type PodTemplate, podTemplateFrom } from "./pod/template.ts";
 import { quantityProblem } from "./pod/validate.ts";
+import { type TlsFiles, tlsFrom } from "./tls.ts";
 import { type Environment, fileProblem, Variables } from "./variables.ts";
 
 export const dockerImplementations = ["rootless", "privileged", "kata-qemu", "kata-fc"] as const;
@@ -39,12 +40,15 @@ export interface Config {
   readonly podTemplate: PodTemplate | undefined;
   /** FINISHED_POD_TTL in milliseconds; undefined: finished Pods stay until they are stopped (ruling 26). */
   readonly finishedPodTtlMs: number | undefined;
+  /** TLS_CERT_FILE, TLS_KEY_FILE and TLS_CLIENT_CA_FILE; undefined: the port is served in cleartext (ruling 13). */
+  readonly tls: TlsFiles | undefined;
+  /** SHUTDOWN_GRACE in milliseconds: how long running calls may take to end after SIGTERM. */
+  readonly shutdownGraceMs: number;
 }
 
 const MEBIBYTE = 1024 * 1024;
-
-/** Settings that would change what callers or operators get and that this version does not know how to honour. */
-const unsupported = ["TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE"] as const;
+/** Below the 30 s that Kubernetes gives a Pod by default before it kills (process.md 3.5). */
+const SHUTDOWN_GRACE_MS = 20_000;
 
 /**
  * Config from the environment. Throws one Error that names every problem as `KEY: wrong, right` (see Variables), in the
@@ -77,11 +81,10 @@ export function loadConfig(env: Environment): Config {
       .filter((name) => name !== ""),
     runtimeDefaultSeccomp: runtimeDefaultSeccompFrom(variables),
     podTemplate: podTemplateIn(variables),
-    finishedPodTtlMs: finishedPodTtlMsFrom(variables),
+    finishedPodTtlMs: durationFrom(variables, "FINISHED_POD_TTL"),
+    tls: tlsFrom(variables),
+    shutdownGraceMs: durationFrom(variables, "SHUTDOWN_GRACE") ?? SHUTDOWN_GRACE_MS,
   };
-  for (const key of unsupported)
-    if (variables.nonBlank(key) !== undefined)
-      variables.wrong(key, `${key} is not supported by this version`, "leave it unset");
   if (variables.problems.length > 0) throw new Error(variables.problems.join("; "));
   return config;
 }
@@ -111,8 +114,8 @@ function runtimeDefaultSeccompFrom(variables: Variables): boolean {
   return profile === "RuntimeDefault";
 }
 
-function finishedPodTtlMsFrom(variables: Variables): number | undefined {
-  const key = "FINISHED_POD_TTL";
+/** Milliseconds of a duration that is not negative; undefined when the variable is not set. */
+function durationFrom(variables: Variables, key: string): number | undefined {
   const text = variables.nonBlank(key);
   const ms = text === undefined ? undefined : durationMs(text);
   if (text !== undefined && (ms === undefined || ms < 0))

@@ -10,7 +10,9 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import { createServer, type ListenOptions, type Server, type Socket } from "node:net";
+import type { Server as TlsServer } from "node:tls";
 import type { Log } from "./log.ts";
+import { contextOf, type TlsMaterial, tlsServer } from "./tls.ts";
 
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
 export type HttpResponse = ServerResponse | Http2ServerResponse;
@@ -23,6 +25,8 @@ export interface ListenerOptions {
   /** Asked first. */
   readonly handleStream?: StreamHandler;
   readonly log: Log;
+  /** For the TCP port; undefined: cleartext. */
+  readonly tls?: TlsMaterial | undefined;
   /** How long a connection may be without a request under way. */
   readonly idleMs?: number;
 }
@@ -61,18 +65,23 @@ export class Listener {
   readonly #sessions = new Set<ServerHttp2Session>();
   /** HTTP/2 streams that are answered and whose requests go on. */
   readonly #answered = new Set<ServerHttp2Stream>();
-  readonly #server = createServer((socket) => this.#accept(socket));
+  readonly #server: Server;
+  readonly #tls: TlsServer | undefined;
   /** For connections from this machine: what comes through it is served as what comes over TCP. */
-  readonly #local = createServer((socket) => this.#accept(socket));
+  readonly #local = createServer((socket) => this.#begin(socket));
   readonly #http1;
   readonly #http2;
   readonly #closed = Promise.withResolvers<void>();
   readonly #failed = Promise.withResolvers<Error>();
   #draining = false;
 
-  constructor({ handle, handleStream = () => false, log, idleMs = IDLE_MS }: ListenerOptions) {
+  constructor({ handle, handleStream = () => false, log, tls, idleMs = IDLE_MS }: ListenerOptions) {
     this.#log = log;
     this.#idleMs = idleMs;
+    this.#tls = tls && tlsServer(tls, (error) => this.#debug("TLS handshake failed", error));
+    this.#tls?.on("connection", (socket) => void this.#track(socket)); // also while it does not agree on TLS
+    this.#tls?.on("secureConnection", (socket) => this.#begin(socket));
+    this.#server = this.#tls ?? createServer((socket) => this.#begin(socket));
     // requestTimeout would end a request that streams for long, on runtimes that keep it.
     this.#http1 = createHttp1Server({ requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS }, (request, response) => {
       this.#trackRequest(request.socket, response);
@@ -110,6 +119,11 @@ export class Listener {
     await this.#open(this.#local, path, () => ({ path }));
   }
 
+  /** Another certificate, key or CA for the connections to come. Throws when they do not fit each other, and keeps the old. */
+  renewTls(material: TlsMaterial): void {
+    this.#tls?.setSecureContext(contextOf(material));
+  }
+
   async #open(server: Server, name: string, where: () => ListenOptions): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     server.once("error", reject);
@@ -145,7 +159,8 @@ export class Listener {
     for (const socket of this.#connections.keys()) socket.destroy();
   }
 
-  #accept(socket: Socket): void {
+  /** Knows a connection from when it comes until it has gone; undefined when it is refused. */
+  #track(socket: Socket): Connection | undefined {
     const connection: Connection = { protocol: "unknown", requests: 0 };
     this.#connections.set(socket, connection);
     // A peer that resets its connection, or speaks neither protocol, is its own problem and no reason to fail.
@@ -157,12 +172,17 @@ export class Listener {
     });
     if (this.#draining) {
       socket.destroy(); // it came as the door closed
-      return;
+      return undefined;
     }
     socket.setNoDelay(true);
     socket.setKeepAlive(true, TCP_KEEP_ALIVE_MS);
     socket.setTimeout(this.#idleMs);
-    this.#peek(socket, connection);
+    return connection;
+  }
+
+  #begin(socket: Socket): void {
+    const connection = this.#connections.get(socket) ?? this.#track(socket);
+    if (connection !== undefined) this.#peek(socket, connection);
   }
 
   /** Waits for enough bytes to know the protocol, then hands the connection over as if nothing had been read from it. */

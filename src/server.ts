@@ -4,6 +4,7 @@ import { grpcHandler } from "./grpc/handler.ts";
 import { type Pages, pageHandler } from "./http.ts";
 import { Listener } from "./listener.ts";
 import type { Log } from "./log.ts";
+import type { TlsMaterial } from "./tls.ts";
 
 /** Time for calls to end by themselves once they are told to, before their connections are dropped. */
 const LAST_WORDS_MS = 1000;
@@ -18,12 +19,16 @@ export interface ServerOptions {
   readonly interceptors?: Interceptor[];
   /** Plain HTTP beside the calls. */
   readonly pages?: Pages;
+  /** For the port; undefined: cleartext. The Unix socket has none. */
+  readonly tls?: TlsMaterial | undefined;
 }
 
 export interface RunningServer extends AsyncDisposable {
   readonly address: { host: string; port: number };
   /** Serves the same on a Unix socket as well. Throws `listen on <path>: <cause>`. */
   listenOnSocket(path: string): Promise<void>;
+  /** Another certificate, key or CA for the connections to come. Throws when they do not fit each other, and keeps the old. */
+  renewTls(material: TlsMaterial): void;
   /** Resolves with the cause when the port, or that socket, can no longer be served. */
   readonly failed: Promise<Error>;
   /**
@@ -34,14 +39,14 @@ export interface RunningServer extends AsyncDisposable {
   close(graceMs: number): Promise<void>;
 }
 
-/** Serves `routes` by gRPC, gRPC-Web and Connect on one port, over HTTP/1.1 and HTTP/2 without TLS (ruling 13). */
+/** Serves `routes` by gRPC, gRPC-Web and Connect on one port, over HTTP/1.1 and HTTP/2, with TLS or without (ruling 13). */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const { log } = options;
   const shutdown = new AbortController();
   let closing: ConnectError | undefined;
   const serving = { ...options, shutdownSignal: shutdown.signal, closed: () => closing };
   const handle = pageHandler(options.pages ?? {}, rpcHandler(serving), log);
-  const listener = new Listener({ handle, handleStream: grpcHandler(serving), log });
+  const listener = new Listener({ handle, handleStream: grpcHandler(serving), log, tls: options.tls });
   const address = await listener.listen(options.address);
 
   const close = async (graceMs: number): Promise<void> => {
@@ -54,7 +59,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     await listener.closed;
   };
   const listenOnSocket = (path: string) => listener.listenOnSocket(path);
-  return { address, listenOnSocket, failed: listener.failed, close, [Symbol.asyncDispose]: () => close(0) };
+  const renewTls = (material: TlsMaterial) => listener.renewTls(material);
+  return { address, listenOnSocket, renewTls, failed: listener.failed, close, [Symbol.asyncDispose]: () => close(0) };
 }
 
 /** Whether `end` came within `ms`. */

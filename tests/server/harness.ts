@@ -8,6 +8,7 @@ import { createGrpcWebTransport as createFetchGrpcWebTransport } from "@connectr
 import { RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import { createLog } from "../../src/log.ts";
 import { type RunningServer, startServer } from "../../src/server.ts";
+import type { TlsMaterial } from "../../src/tls.ts";
 
 export const SERVICE = RunnerService.typeName;
 /** The message limit of every test server, in bytes. */
@@ -36,7 +37,7 @@ export interface TestServer extends AsyncDisposable {
  * anything, InspectWorkload fails, Exec echoes stdin until its end, GetWorkloadLabels waits to be released,
  * StreamWorkloadLogs sends one chunk, waits, and sends another.
  */
-export async function startTestServer(options: { address?: string } = {}): Promise<TestServer> {
+export async function startTestServer(options: { address?: string; tls?: TlsMaterial } = {}): Promise<TestServer> {
   const waiting: Held[] = [];
   const askers: ((held: Held) => void)[] = [];
   const hold = async ({ signal }: HandlerContext): Promise<void> => {
@@ -53,6 +54,7 @@ export async function startTestServer(options: { address?: string } = {}): Promi
   const server = await startServer({
     address: options.address ?? "127.0.0.1:0",
     maxMessageBytes: LIMIT,
+    tls: options.tls,
     log: createLog({ level: "debug", stream: { write: (line) => log.push(line) } }),
     interceptors: [
       (next) => (request) => {
@@ -90,7 +92,7 @@ export async function startTestServer(options: { address?: string } = {}): Promi
   return {
     server,
     port,
-    baseUrl: `http://127.0.0.1:${port}`,
+    baseUrl: `http${options.tls === undefined ? "" : "s"}://127.0.0.1:${port}`,
     log,
     calls,
     held: () => {
