@@ -1,12 +1,13 @@
 import { readFileSync } from "node:fs";
 import { type Catalog, catalogFrom, NO_CATALOG } from "./catalog.ts";
 import { durationMs } from "./duration.ts";
+import type { Environment, VariableName } from "./environment.ts";
 import { type PlatformSettings, platformFrom } from "./gateway/settings.ts";
 import { logLevelFrom } from "./log.ts";
 import { type PodTemplate, podTemplateFrom } from "./pod/template.ts";
 import { quantityProblem } from "./pod/validate.ts";
 import { type TlsFiles, tlsFrom } from "./tls.ts";
-import { type Environment, fileProblem, Variables } from "./variables.ts";
+import { fileProblem, Variables } from "./variables.ts";
 
 export const dockerImplementations = ["rootless", "privileged", "kata-qemu", "kata-fc"] as const;
 export type DockerImplementation = (typeof dockerImplementations)[number];
@@ -46,10 +47,6 @@ export interface Config {
   readonly shutdownGraceMs: number;
 }
 
-const MEBIBYTE = 1024 * 1024;
-/** Below the 30 s that Kubernetes gives a Pod by default before it kills (process.md 3.5). */
-const SHUTDOWN_GRACE_MS = 20_000;
-
 /**
  * Config from the environment. Throws one Error that names every problem as `KEY: wrong, right` (see Variables), in the
  * order of process.md's table, our own variables last.
@@ -61,18 +58,18 @@ export function loadConfig(env: Environment): Config {
     variables.wrong("KUBE_NAMESPACE", "KUBE_NAMESPACE is required", "set it to the namespace of the workloads");
   // In this order: problems are told in the order in which they are found.
   const config = {
-    grpcAddress: variables.nonBlank("GRPC_ADDR") ?? ":50051",
+    grpcAddress: variables.nonBlank("GRPC_ADDR"),
     namespace,
     platform: platformFrom(variables),
     storageClass: variables.nonBlank("PVC_STORAGE_CLASS"),
     storageSize: storageSizeFrom(variables),
-    logLevel: logLevelFrom(variables.text("LOG_LEVEL") ?? ""),
+    logLevel: logLevelFrom(variables.text("LOG_LEVEL")),
     docker: dockerFrom(variables),
     catalog: catalogIn(variables),
     maxMessageBytes: maxMessageBytesFrom(variables),
     dockerImages: {
-      rootless: variables.nonBlank("DOCKER_IMAGE_ROOTLESS") ?? "docker:27-dind-rootless",
-      dind: variables.nonBlank("DOCKER_IMAGE_DIND") ?? "docker:27-dind",
+      rootless: variables.nonBlank("DOCKER_IMAGE_ROOTLESS"),
+      dind: variables.nonBlank("DOCKER_IMAGE_DIND"),
     },
     allowedLinuxCapabilities: variables
       .nonBlank("ALLOWED_LINUX_CAPABILITIES")
@@ -83,7 +80,7 @@ export function loadConfig(env: Environment): Config {
     podTemplate: podTemplateIn(variables),
     finishedPodTtlMs: durationFrom(variables, "FINISHED_POD_TTL"),
     tls: tlsFrom(variables),
-    shutdownGraceMs: durationFrom(variables, "SHUTDOWN_GRACE") ?? SHUTDOWN_GRACE_MS,
+    shutdownGraceMs: durationFrom(variables, "SHUTDOWN_GRACE") ?? 0, // it has a default; a wrong one is told of
   };
   if (variables.problems.length > 0) throw new Error(variables.problems.join("; "));
   return config;
@@ -91,7 +88,7 @@ export function loadConfig(env: Environment): Config {
 
 function storageSizeFrom(variables: Variables): string {
   const key = "PVC_STORAGE_SIZE";
-  const size = variables.text(key) ?? "10Gi";
+  const size = variables.text(key);
   const problem = quantityProblem(size);
   if (problem !== undefined) variables.wrong(key, `invalid ${key}: ${problem}`, "set a quantity such as 10Gi");
   return size;
@@ -100,7 +97,7 @@ function storageSizeFrom(variables: Variables): string {
 function maxMessageBytesFrom(variables: Variables): number {
   const key = "MAX_MESSAGE_BYTES";
   const text = variables.nonBlank(key);
-  const bytes = Number(text ?? 32 * MEBIBYTE);
+  const bytes = Number(text);
   if (!Number.isSafeInteger(bytes) || bytes < 1024 || bytes > 0x7fffffff)
     variables.wrong(key, `invalid ${key}: "${text}"`, "set a whole number of bytes from 1024 to 2147483647");
   return bytes;
@@ -115,7 +112,7 @@ function runtimeDefaultSeccompFrom(variables: Variables): boolean {
 }
 
 /** Milliseconds of a duration that is not negative; undefined when the variable is not set. */
-function durationFrom(variables: Variables, key: string): number | undefined {
+function durationFrom(variables: Variables, key: VariableName): number | undefined {
   const text = variables.nonBlank(key);
   const ms = text === undefined ? undefined : durationMs(text);
   if (text !== undefined && (ms === undefined || ms < 0))

@@ -1,6 +1,5 @@
+import { type DefaultedName, type Environment, type VariableName, variables } from "./environment.ts";
 import { shown } from "./pod/validate.ts";
-
-export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * The environment while it is read, and everything that is wrong with it. A problem is told as `KEY: wrong, right`: where
@@ -15,23 +14,27 @@ export class Variables {
     this.#env = env;
   }
 
-  /** The trimmed value; undefined when the variable is not set, empty when it is set and blank. */
-  text(key: string): string | undefined {
-    return this.#env[key]?.trim();
+  /** The trimmed value; its default, or undefined, when the variable is not set; empty when it is set and blank. */
+  text(key: DefaultedName): string;
+  text(key: VariableName): string | undefined;
+  text(key: VariableName): string | undefined {
+    return this.#env[key]?.trim() ?? variables[key].default;
   }
 
   /** The same, but a blank value is as good as none. */
-  nonBlank(key: string): string | undefined {
-    return this.text(key) || undefined;
+  nonBlank(key: DefaultedName): string;
+  nonBlank(key: VariableName): string | undefined;
+  nonBlank(key: VariableName): string | undefined {
+    return this.#env[key]?.trim() || variables[key].default;
   }
 
   /** `wrong` may quote a value, but never a secret one; `right` says what to do, as in "set true or false". */
-  wrong(key: string, wrong: string, right: string): void {
+  wrong(key: VariableName, wrong: string, right: string): void {
     this.problems.push(`${key}: ${shown(wrong)}, ${right}`);
   }
 
   /** Go's strconv.ParseBool, whose spellings operators' manifests rely on. False when not set or wrong. */
-  flag(key: string): boolean {
+  flag(key: VariableName): boolean {
     const value = this.text(key);
     if (value === undefined) return false;
     const found = booleans.get(value);
