@@ -1,8 +1,10 @@
 import { configuration } from "./configuration.ts";
+import { rpcReference } from "./rpc.ts";
 
 /** The documents that are made from the code, each by its path below docs/: `bun run docs` writes them. */
 export const generated: Readonly<Record<string, () => string>> = {
   "configuration.md": configuration,
+  "reference/rpc.md": rpcReference,
 };
 
 export const DOCS = `${import.meta.dir}/../../docs`;
