@@ -1,9 +1,11 @@
 import { configuration } from "./configuration.ts";
+import { errors } from "./errors.ts";
 import { rpcReference } from "./rpc.ts";
 
 /** The documents that are made from the code, each by its path below docs/: `bun run docs` writes them. */
 export const generated: Readonly<Record<string, () => string>> = {
   "configuration.md": configuration,
+  "errors.md": errors,
   "reference/rpc.md": rpcReference,
 };
 
