@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { Glob } from "bun";
 import { parse } from "yaml";
 import { CHART, containerOf, envOf, file, kinds, one, podOf, render, run, template } from "./helm.ts";
 import { documentedValues, readme, valueAt } from "./readme.ts";
@@ -135,18 +136,22 @@ describe("the chart's files", () => {
   });
 
   test("every helm command of the documents is one that works", () => {
-    const commands = ["README.md", "docs/operations.md", "charts/k8s-runner/README.md"].flatMap((document) =>
+    const documents = ["README.md", "charts/k8s-runner/README.md", ...new Glob("docs/*.md").scanSync()];
+    const commands = documents.flatMap((document) =>
       readFileSync(document, "utf8")
         .replaceAll("\\\n", " ")
         .split("\n")
         .filter((line) => /^helm (install|upgrade) /.test(line)),
     );
-    expect(commands.length).toBeGreaterThanOrEqual(5);
+    expect(commands.length).toBeGreaterThanOrEqual(8);
     for (const command of commands) {
-      const [, , release, chart, ...flags] = command.split(/ +/);
+      const [, , release, chart, ...flags] = command
+        .replace(/ --version \S+| --values values\.yaml/g, "")
+        .replaceAll("'", "")
+        .split(/ +/);
       expect(release).toBe("k8s-runner");
       expect(["oci://ghcr.io/agynio/charts/k8s-runner", "charts/k8s-runner"]).toContain(chart ?? "");
-      const rendering = flags.filter((flag) => !["--wait", "--create-namespace", "--reuse-values"].includes(flag));
+      const rendering = flags.filter((flag) => !/^--(wait|create-namespace|reuse-values|reset-values)$/.test(flag));
       expect({ command, ...run("template", "k8s-runner", CHART, ...rendering) }).toMatchObject({ ok: true });
     }
   });
