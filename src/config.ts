@@ -1,13 +1,13 @@
 import { readFileSync } from "node:fs";
 import { type Catalog, catalogFrom, NO_CATALOG } from "./catalog.ts";
 import { durationMs } from "./duration.ts";
-import type { Environment, VariableName } from "./environment.ts";
+import type { VariableName } from "./environment.ts";
 import { type PlatformSettings, platformFrom } from "./gateway/settings.ts";
 import { logLevelFrom } from "./log.ts";
 import { type PodTemplate, podTemplateFrom } from "./pod/template.ts";
 import { quantityProblem } from "./pod/validate.ts";
 import { type TlsFiles, tlsFrom } from "./tls.ts";
-import { fileProblem, Variables } from "./variables.ts";
+import { type Environment, fileProblem, Variables } from "./variables.ts";
 
 export const dockerImplementations = ["rootless", "privileged", "kata-qemu", "kata-fc"] as const;
 export type DockerImplementation = (typeof dockerImplementations)[number];

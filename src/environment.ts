@@ -3,8 +3,6 @@
  * (`Variables` refuses, at compile time, one that is not here) and that docs/configuration.md is made of (`bun run docs`).
  */
 
-export type Environment = Readonly<Record<string, string | undefined>>;
-
 /** One variable. The texts are Markdown of one line, to stand in a table. */
 export interface Variable {
   /** What is used when it is not set, as an operator would write it; absent: there is none. */

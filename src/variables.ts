@@ -1,5 +1,7 @@
-import { type DefaultedName, type Environment, type VariableName, variables } from "./environment.ts";
+import { type DefaultedName, type VariableName, variables } from "./environment.ts";
 import { shown } from "./pod/validate.ts";
+
+export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * The environment while it is read, and everything that is wrong with it. A problem is told as `KEY: wrong, right`: where
