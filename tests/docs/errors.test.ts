@@ -5,8 +5,8 @@ import { execErrors, sections } from "./errors.ts";
 /** The table of errors against the sources: nothing that a caller can get is missing in it, nothing in it is made up. */
 
 const ROOT = `${import.meta.dir}/../..`;
-/** Errors that no caller sees: those of calls to the platform and of Kubernetes' wire, which errors.ts translates. */
-const hidden = /^src\/(gen|gateway|kube)\//;
+/** Errors that no caller sees: of calls to the platform, of Kubernetes' wire, which errors.ts translates, and of our own clients. */
+const hidden = /^src\/(gen|gateway|kube|cli|doctor)\//;
 
 async function read(pattern: string, except?: RegExp): Promise<Map<string, string>> {
   const files = new Map<string, string>();
