@@ -12,9 +12,13 @@ import { Executions } from "./runner/execution.ts";
 import { observe } from "./runner/observe.ts";
 import { runnerService } from "./runner/service.ts";
 import { sweep } from "./runner/sweep.ts";
+import { Underway } from "./runner/underway.ts";
 import { startServer } from "./server.ts";
 import { keepTls, loadTls } from "./tls.ts";
 import { PodWatcher, type WatcherOptions } from "./watcher.ts";
+
+/** How long changes of the cluster that outlive their call may take to end or to be undone when the runner ends. */
+const UNDERWAY_MS = 5_000;
 
 export interface AppOptions {
   readonly config: Config;
@@ -58,7 +62,9 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
       ? {}
       : { allowedLinuxCapabilities: config.allowedLinuxCapabilities }),
   };
-  const parts = { kube, pods: watcher, executions: new Executions(), settings, log: runnerLog };
+  const executions = new Executions();
+  const underway = new Underway();
+  const parts = { kube, pods: watcher, executions, underway, settings, log: runnerLog };
   const draining = new AbortController();
   const health = new Health({
     cache: watcher,
@@ -76,6 +82,8 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
     address: config.grpcAddress,
     routes,
     pages: { ...health.pages },
+    lastCall: () => executions.end(),
+
     tls,
     log: caller("server"),
     maxMessageBytes: config.maxMessageBytes,
@@ -103,7 +111,8 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
     draining.abort(new ConnectError("the runner is shutting down", Code.Unavailable));
     link?.leave();
     await server.close(graceMs);
-    const failure = await link?.close();
+    const [failure, left] = await Promise.all([link?.close(), underway.settled(UNDERWAY_MS)]);
+    if (left > 0) caller("server").warn({ left }, "ended in the middle of changes");
     over.abort(new Error("the runner has ended"));
     await Promise.all(background);
     if (failure !== undefined) throw failure;

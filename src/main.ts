@@ -33,10 +33,12 @@ async function main([command, ...rest]: readonly string[]): Promise<void> {
     throw new Error(`unknown command "${[command, ...rest].join(" ")}": known is check-config`);
   dumpNoMemory();
   const stopping = Promise.withResolvers<void>();
+  let told = false;
   for (const signal of ["SIGINT", "SIGTERM"] as const)
     process.on(signal, () => {
+      if (told) process.exit(1); // a second one, of either, ends at once
+      told = true;
       stopping.resolve();
-      process.on(signal, () => process.exit(1)); // a second one ends at once
     });
   const config = during("load config", () => loadConfig(process.env));
   const log = createLog({ level: config.logLevel });
