@@ -1,24 +1,37 @@
+import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
 import { admission } from "./admission.ts";
 import type { Config } from "./config.ts";
 import { RunnerService } from "./gen/agynio/api/runner/v1/runner_pb.ts";
+import { Health as HealthService } from "./gen/grpc/health/v1/health_pb.ts";
+import { Health } from "./health.ts";
 import type { Access } from "./kube/access.ts";
 import { Kube, type KubeOptions } from "./kube/client.ts";
 import { Usage } from "./limits.ts";
 import type { Log } from "./log.ts";
 import { PlatformLink } from "./platform.ts";
+import { reflectionRoutes } from "./reflection.ts";
 import { Executions } from "./runner/execution.ts";
 import { observe } from "./runner/observe.ts";
 import { runnerService } from "./runner/service.ts";
 import { sweep } from "./runner/sweep.ts";
+import { Underway } from "./runner/underway.ts";
 import { startServer } from "./server.ts";
+import { keepTls, loadTls } from "./tls.ts";
 import { PodWatcher, type WatcherOptions } from "./watcher.ts";
+
+/** How long changes of the cluster that outlive their call may take to end or to be undone when the runner ends. */
+const UNDERWAY_MS = 5_000;
 
 export interface AppOptions {
   readonly config: Config;
   readonly access: Access;
   readonly log: Log;
   /** For tests. */
-  readonly tuning?: { readonly watcher?: WatcherOptions["tuning"]; readonly kube?: KubeOptions["timing"] };
+  readonly tuning?: {
+    readonly watcher?: WatcherOptions["tuning"];
+    readonly kube?: KubeOptions["timing"];
+    readonly tls?: { everyMs: number };
+  };
 }
 
 export interface App extends AsyncDisposable {
@@ -51,18 +64,45 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
       ? {}
       : { allowedLinuxCapabilities: config.allowedLinuxCapabilities }),
   };
-  const parts = { kube, pods: watcher, executions: new Executions(), settings, log: runnerLog };
+  const executions = new Executions();
+  const underway = new Underway();
+  const parts = { kube, pods: watcher, executions, underway, settings, log: runnerLog };
+  const draining = new AbortController();
+  const health = new Health({
+    cache: watcher,
+    services: [RunnerService.typeName],
+    draining: draining.signal,
+    log: caller("health"),
+  });
+  const reflection = reflectionRoutes([RunnerService, HealthService], draining.signal);
+  const routes = (router: ConnectRouter): void => {
+    router.service(RunnerService, runnerService(parts)).service(HealthService, health.service);
+    reflection(router);
+  };
+  const tls = config.tls && loadTls(config.tls);
   const usage = new Usage(config.limits);
   const server = await startServer({
     address: config.grpcAddress,
-    routes: (router) => router.service(RunnerService, runnerService(parts)),
+    routes,
+    pages: { ...health.pages },
+    lastCall: () => executions.end(),
+
+    tls,
     log: caller("server"),
     maxMessageBytes: config.maxMessageBytes,
     interceptors: [observe(runnerLog), admission(usage)],
     usage,
   });
   const over = new AbortController();
-  const background = [watcher.run(over.signal), sweep(parts, over.signal, { finishedMs: config.finishedPodTtlMs })];
+  const background = [
+    watcher.run(over.signal),
+    health.run(over.signal),
+    sweep(parts, over.signal, { finishedMs: config.finishedPodTtlMs }),
+  ];
+  if (config.tls !== undefined && tls !== undefined) {
+    const keeping = { material: tls, renew: server.renewTls, log: caller("tls"), signal: over.signal };
+    background.push(keepTls(config.tls, { ...keeping, ...tuning.tls }));
+  }
   const { host, port } = server.address;
   caller("server").info({ listener: "tcp", addr: `${host}:${port}` }, "gRPC server starting");
 
@@ -72,9 +112,11 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
       : new PlatformLink({ settings: config.platform, config, pods: watcher, server, log: caller("platform") });
 
   const close = async (graceMs: number): Promise<void> => {
+    draining.abort(new ConnectError("the runner is shutting down", Code.Unavailable));
     link?.leave();
     await server.close(graceMs);
-    const failure = await link?.close();
+    const [failure, left] = await Promise.all([link?.close(), underway.settled(UNDERWAY_MS)]);
+    if (left > 0) caller("server").warn({ left }, "ended in the middle of changes");
     over.abort(new Error("the runner has ended"));
     await Promise.all(background);
     if (failure !== undefined) throw failure;

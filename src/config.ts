@@ -1,11 +1,13 @@
 import { readFileSync } from "node:fs";
 import { type Catalog, catalogFrom, NO_CATALOG } from "./catalog.ts";
 import { durationMs } from "./duration.ts";
+import type { VariableName } from "./environment.ts";
 import { type PlatformSettings, platformFrom } from "./gateway/settings.ts";
 import { type Limits, limitsFrom } from "./limits.ts";
 import { logLevelFrom } from "./log.ts";
 import { type PodTemplate, podTemplateFrom } from "./pod/template.ts";
 import { quantityProblem } from "./pod/validate.ts";
+import { type TlsFiles, tlsFrom } from "./tls.ts";
 import { type Environment, fileProblem, Variables } from "./variables.ts";
 
 export const dockerImplementations = ["rootless", "privileged", "kata-qemu", "kata-fc"] as const;
@@ -42,12 +44,11 @@ export interface Config {
   readonly finishedPodTtlMs: number | undefined;
   /** What callers may use. */
   readonly limits: Limits;
+  /** TLS_CERT_FILE, TLS_KEY_FILE and TLS_CLIENT_CA_FILE; undefined: the port is served in cleartext (ruling 13). */
+  readonly tls: TlsFiles | undefined;
+  /** SHUTDOWN_GRACE in milliseconds: how long running calls may take to end after SIGTERM. */
+  readonly shutdownGraceMs: number;
 }
-
-const MEBIBYTE = 1024 * 1024;
-
-/** Settings that would change what callers or operators get and that this version does not know how to honour. */
-const unsupported = ["TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE"] as const;
 
 /**
  * Config from the environment. Throws one Error that names every problem as `KEY: wrong, right` (see Variables), in the
@@ -60,18 +61,18 @@ export function loadConfig(env: Environment): Config {
     variables.wrong("KUBE_NAMESPACE", "KUBE_NAMESPACE is required", "set it to the namespace of the workloads");
   // In this order: problems are told in the order in which they are found.
   const config = {
-    grpcAddress: variables.nonBlank("GRPC_ADDR") ?? ":50051",
+    grpcAddress: variables.nonBlank("GRPC_ADDR"),
     namespace,
     platform: platformFrom(variables),
     storageClass: variables.nonBlank("PVC_STORAGE_CLASS"),
     storageSize: storageSizeFrom(variables),
-    logLevel: logLevelFrom(variables.text("LOG_LEVEL") ?? ""),
+    logLevel: logLevelFrom(variables.text("LOG_LEVEL")),
     docker: dockerFrom(variables),
     catalog: catalogIn(variables),
     maxMessageBytes: maxMessageBytesFrom(variables),
     dockerImages: {
-      rootless: variables.nonBlank("DOCKER_IMAGE_ROOTLESS") ?? "docker:27-dind-rootless",
-      dind: variables.nonBlank("DOCKER_IMAGE_DIND") ?? "docker:27-dind",
+      rootless: variables.nonBlank("DOCKER_IMAGE_ROOTLESS"),
+      dind: variables.nonBlank("DOCKER_IMAGE_DIND"),
     },
     allowedLinuxCapabilities: variables
       .nonBlank("ALLOWED_LINUX_CAPABILITIES")
@@ -80,19 +81,18 @@ export function loadConfig(env: Environment): Config {
       .filter((name) => name !== ""),
     runtimeDefaultSeccomp: runtimeDefaultSeccompFrom(variables),
     podTemplate: podTemplateIn(variables),
-    finishedPodTtlMs: finishedPodTtlMsFrom(variables),
+    finishedPodTtlMs: durationFrom(variables, "FINISHED_POD_TTL"),
+    tls: tlsFrom(variables),
+    shutdownGraceMs: durationFrom(variables, "SHUTDOWN_GRACE") ?? 0, // it has a default; a wrong one is told of
     limits: limitsFrom(variables),
   };
-  for (const key of unsupported)
-    if (variables.nonBlank(key) !== undefined)
-      variables.wrong(key, `${key} is not supported by this version`, "leave it unset");
   if (variables.problems.length > 0) throw new Error(variables.problems.join("; "));
   return config;
 }
 
 function storageSizeFrom(variables: Variables): string {
   const key = "PVC_STORAGE_SIZE";
-  const size = variables.text(key) ?? "10Gi";
+  const size = variables.text(key);
   const problem = quantityProblem(size);
   if (problem !== undefined) variables.wrong(key, `invalid ${key}: ${problem}`, "set a quantity such as 10Gi");
   return size;
@@ -101,7 +101,7 @@ function storageSizeFrom(variables: Variables): string {
 function maxMessageBytesFrom(variables: Variables): number {
   const key = "MAX_MESSAGE_BYTES";
   const text = variables.nonBlank(key);
-  const bytes = Number(text ?? 32 * MEBIBYTE);
+  const bytes = Number(text);
   if (!Number.isSafeInteger(bytes) || bytes < 1024 || bytes > 0x7fffffff)
     variables.wrong(key, `invalid ${key}: "${text}"`, "set a whole number of bytes from 1024 to 2147483647");
   return bytes;
@@ -115,8 +115,8 @@ function runtimeDefaultSeccompFrom(variables: Variables): boolean {
   return profile === "RuntimeDefault";
 }
 
-function finishedPodTtlMsFrom(variables: Variables): number | undefined {
-  const key = "FINISHED_POD_TTL";
+/** Milliseconds of a duration that is not negative; undefined when the variable is not set. */
+function durationFrom(variables: Variables, key: VariableName): number | undefined {
   const text = variables.nonBlank(key);
   const ms = text === undefined ? undefined : durationMs(text);
   if (text !== undefined && (ms === undefined || ms < 0))

@@ -10,10 +10,12 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import { createServer, type ListenOptions, type Server, type Socket } from "node:net";
+import type { Server as TlsServer } from "node:tls";
 import { type Connection, Guard } from "./guard.ts";
 import { joined } from "./joined.ts";
 import { Usage } from "./limits.ts";
 import type { Log } from "./log.ts";
+import { contextOf, type TlsMaterial, tlsServer } from "./tls.ts";
 
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
 export type HttpResponse = ServerResponse | Http2ServerResponse;
@@ -28,6 +30,8 @@ export interface ListenerOptions {
   readonly log: Log;
   /** Counts what is in use; the limits of it hold. */
   readonly usage?: Usage;
+  /** For the TCP port; undefined: cleartext. */
+  readonly tls?: TlsMaterial | undefined;
   /** How long a connection may be without a request under way. */
   readonly idleMs?: number;
 }
@@ -61,19 +65,25 @@ export class Listener {
   readonly #sessions = new Set<ServerHttp2Session>();
   /** HTTP/2 streams that are answered and whose requests go on. */
   readonly #answered = new Set<ServerHttp2Stream>();
-  readonly #server = createServer((socket) => this.#accept(socket));
+  readonly #server: Server;
+  readonly #tls: TlsServer | undefined;
   /** For connections from this machine: what comes through it is served as what comes over TCP. */
-  readonly #local = createServer((socket) => this.#accept(socket));
+  readonly #local = createServer((socket) => this.#begin(socket));
   readonly #http1;
   readonly #http2;
   readonly #closed = Promise.withResolvers<void>();
   readonly #failed = Promise.withResolvers<Error>();
   #draining = false;
 
-  constructor({ handle, handleStream = () => false, log, usage = new Usage(), idleMs = IDLE_MS }: ListenerOptions) {
+  constructor(options: ListenerOptions) {
+    const { handle, handleStream = () => false, log, tls, usage = new Usage(), idleMs = IDLE_MS } = options;
     this.#log = log;
     this.#guard = new Guard(usage, log);
     this.#idleMs = idleMs;
+    this.#tls = tls && tlsServer(tls, (error) => this.#debug("TLS handshake failed", error));
+    this.#tls?.on("connection", (socket) => void this.#track(socket)); // also while it does not agree on TLS
+    this.#tls?.on("secureConnection", (socket) => this.#begin(socket));
+    this.#server = this.#tls ?? createServer((socket) => this.#begin(socket));
     // requestTimeout would end a request that streams for long, on runtimes that keep it.
     this.#http1 = createHttp1Server({ requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS }, (request, response) => {
       this.#trackRequest(request.socket, response);
@@ -111,6 +121,11 @@ export class Listener {
     await this.#open(this.#local, path, () => ({ path }));
   }
 
+  /** Another certificate, key or CA for the connections to come. Throws when they do not fit each other, and keeps the old. */
+  renewTls(material: TlsMaterial): void {
+    this.#tls?.setSecureContext(contextOf(material));
+  }
+
   async #open(server: Server, name: string, where: () => ListenOptions): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     server.once("error", reject);
@@ -146,7 +161,8 @@ export class Listener {
     for (const socket of this.#connections.keys()) socket.destroy();
   }
 
-  #accept(socket: Socket): void {
+  /** Knows a connection from when it comes until it has gone; undefined when it is refused. */
+  #track(socket: Socket): Connection | undefined {
     const connection: Connection = { protocol: "unknown", requests: 0 };
     if (!this.#guard.admit(socket, connection)) return;
     this.#connections.set(socket, connection);
@@ -159,12 +175,17 @@ export class Listener {
     });
     if (this.#draining) {
       socket.destroy(); // it came as the door closed
-      return;
+      return undefined;
     }
     socket.setNoDelay(true);
     socket.setKeepAlive(true, TCP_KEEP_ALIVE_MS);
     socket.setTimeout(this.#idleMs);
-    this.#peek(socket, connection);
+    return connection;
+  }
+
+  #begin(socket: Socket): void {
+    const connection = this.#connections.get(socket) ?? this.#track(socket);
+    if (connection !== undefined) this.#peek(socket, connection);
   }
 
   /** Waits for enough bytes to know the protocol, then hands the connection over as if nothing had been read from it. */

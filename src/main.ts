@@ -4,9 +4,6 @@ import { loadConfig } from "./config.ts";
 import { type Access, clusterAccess } from "./kube/access.ts";
 import { createLog, errorText } from "./log.ts";
 
-/** Below the 30 s that Kubernetes gives a Pod by default before it kills (process.md 3.5). */
-const SHUTDOWN_GRACE_MS = 20_000;
-
 /** `step: cause`, as operators know the last line of a process that could not start (process.md 3.1). */
 function during<T>(step: string, work: () => T): T {
   try {
@@ -36,10 +33,12 @@ async function main([command, ...rest]: readonly string[]): Promise<void> {
     throw new Error(`unknown command "${[command, ...rest].join(" ")}": known is check-config`);
   dumpNoMemory();
   const stopping = Promise.withResolvers<void>();
+  let told = false;
   for (const signal of ["SIGINT", "SIGTERM"] as const)
     process.on(signal, () => {
+      if (told) process.exit(1); // a second one, of either, ends at once
+      told = true;
       stopping.resolve();
-      process.on(signal, () => process.exit(1)); // a second one ends at once
     });
   const config = during("load config", () => loadConfig(process.env));
   const log = createLog({ level: config.logLevel });
@@ -56,7 +55,7 @@ async function main([command, ...rest]: readonly string[]): Promise<void> {
     throw failure;
   }
   log.info({ caller: "main" }, "shutting down");
-  await app.close(SHUTDOWN_GRACE_MS);
+  await app.close(config.shutdownGraceMs);
 }
 
 main(process.argv.slice(2)).then(

@@ -1,4 +1,5 @@
 import { durationMs } from "./duration.ts";
+import { type DefaultedName, type VariableName, variables } from "./environment.ts";
 import { shown } from "./pod/validate.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -16,23 +17,27 @@ export class Variables {
     this.#env = env;
   }
 
-  /** The trimmed value; undefined when the variable is not set, empty when it is set and blank. */
-  text(key: string): string | undefined {
-    return this.#env[key]?.trim();
+  /** The trimmed value; its default, or undefined, when the variable is not set; empty when it is set and blank. */
+  text(key: DefaultedName): string;
+  text(key: VariableName): string | undefined;
+  text(key: VariableName): string | undefined {
+    return this.#env[key]?.trim() ?? variables[key].default;
   }
 
   /** The same, but a blank value is as good as none. */
-  nonBlank(key: string): string | undefined {
-    return this.text(key) || undefined;
+  nonBlank(key: DefaultedName): string;
+  nonBlank(key: VariableName): string | undefined;
+  nonBlank(key: VariableName): string | undefined {
+    return this.#env[key]?.trim() || variables[key].default;
   }
 
   /** `wrong` may quote a value, but never a secret one; `right` says what to do, as in "set true or false". */
-  wrong(key: string, wrong: string, right: string): void {
+  wrong(key: VariableName, wrong: string, right: string): void {
     this.problems.push(`${key}: ${shown(wrong)}, ${right}`);
   }
 
   /** Go's strconv.ParseBool, whose spellings operators' manifests rely on. False when not set or wrong. */
-  flag(key: string): boolean {
+  flag(key: VariableName): boolean {
     const value = this.text(key);
     if (value === undefined) return false;
     const found = booleans.get(value);
@@ -42,24 +47,22 @@ export class Variables {
     return found ?? false;
   }
 
-  /** A whole number within these bounds; undefined when not set or wrong. */
-  wholeNumber(key: string, { least, most }: { least: number; most: number }): number | undefined {
+  /** A whole number within these bounds; the least when it is wrong. */
+  wholeNumber(key: DefaultedName, { least, most }: { least: number; most: number }): number {
     const text = this.nonBlank(key);
-    if (text === undefined) return undefined;
     const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
     if (value >= least && value <= most) return value;
     this.wrong(key, `invalid ${key}: "${text}"`, `set a whole number from ${least} to ${most}`);
-    return undefined;
+    return least;
   }
 
-  /** Milliseconds of a duration of at least `leastMs`; undefined when not set or wrong. */
-  duration(key: string, leastMs: number): number | undefined {
+  /** Milliseconds of a duration of at least `leastMs`; that when it is wrong. */
+  duration(key: DefaultedName, leastMs: number): number {
     const text = this.nonBlank(key);
-    if (text === undefined) return undefined;
     const ms = durationMs(text);
     if (ms !== undefined && ms >= leastMs) return ms;
     this.wrong(key, `invalid ${key}: "${text}"`, `set a duration such as 90s or 15m, from ${leastMs / 1000}s up`);
-    return undefined;
+    return leastMs;
   }
 }
 

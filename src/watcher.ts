@@ -102,7 +102,17 @@ export class PodWatcher {
 
   /** Synced, and proven within the last 45 s. */
   get live(): boolean {
-    return this.#synced && performance.now() - this.#provenAt < (this.#tuning.staleMs ?? STALE_MS);
+    return this.unprovenMs < (this.#tuning.staleMs ?? STALE_MS);
+  }
+
+  /** Time since the last proof, in ms; Infinity before the first sync. */
+  get unprovenMs(): number {
+    return this.#synced ? performance.now() - this.#provenAt : Number.POSITIVE_INFINITY;
+  }
+
+  /** Resolves once the last proof is less than `ms` old. Rejects with `signal.reason`. */
+  untilProven(ms: number, signal: AbortSignal): Promise<true> {
+    return this.#waiters.until(() => (this.unprovenMs < ms ? true : undefined), signal);
   }
 
   get size(): number {

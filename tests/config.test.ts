@@ -25,6 +25,8 @@ test("table 1: only KUBE_NAMESPACE is required; everything else has the document
     podTemplate: undefined,
     finishedPodTtlMs: undefined,
     limits: DEFAULT_LIMITS,
+    tls: undefined,
+    shutdownGraceMs: 20_000,
     platform: undefined,
     catalog: { flavors: [], storageClasses: [], capabilities: [] },
   });
@@ -179,11 +181,26 @@ test.each([
     { WORKLOAD_POD_TEMPLATE: "/no/such" },
     "WORKLOAD_POD_TEMPLATE: WORKLOAD_POD_TEMPLATE /no/such: ENOENT: no such file or directory, name a YAML file with metadata and spec of a Pod",
   ],
-  [{ TLS_CERT_FILE: "/tls.crt" }, "TLS_CERT_FILE: TLS_CERT_FILE is not supported by this version, leave it unset"],
+  ...["-1s", "20", "soon"].map(
+    (text) =>
+      [
+        { SHUTDOWN_GRACE: text },
+        `SHUTDOWN_GRACE: invalid SHUTDOWN_GRACE: "${text}", set a duration such as 90s, 15m or 1h30m`,
+      ] as const,
+  ),
 ])("table 1: %j is refused", (env, message) => {
   const text = problemsOf({ ...required, ...env });
   if (typeof message === "string") expect(text).toBe(message);
   else expect(text).toMatch(message);
+});
+
+test.each([
+  ["5s", 5_000],
+  ["1m30s", 90_000],
+  ["0", 0],
+  [" ", 20_000],
+])("SHUTDOWN_GRACE: %p is %p ms", (text, ms) => {
+  expect(loadConfig({ ...required, SHUTDOWN_GRACE: text }).shutdownGraceMs).toBe(ms);
 });
 
 function problemsOf(env: Record<string, string>): string {

@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
 # What an operator's own tools see of a running runner: grpcurl over gRPC, curl over Connect with HTTP/1.1 and HTTP/2. Each
-# starts a workload, waits for it, reads its state and log, and removes it, with an error on the way.
-# ADDRESS is the runner's host:port; IMAGE an image with a shell (alpine:3.19). Needs Go to install grpcurl, into tests/gen.
+# starts a workload, waits for it, reads its state and log, and removes it, with an error on the way. Besides: grpcurl and
+# buf curl without proto files, a probe of gRPC's health service, and the pages of plain HTTP.
+# ADDRESS is the runner's host:port; IMAGE an image with a shell (alpine:3.19). Needs Go to install tools, into tests/gen.
 # The last line is `smoke: N passed, N failed`; exits 1 when any check failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 : "${ADDRESS:?host:port of the runner}"
 image=${IMAGE:-alpine:3.19}
 
-version=v1.9.4
-grpcurl=tests/gen/grpcurl-$version/grpcurl
-[ -x "$grpcurl" ] || GOBIN="$PWD/${grpcurl%/*}" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$version" || exit 1
+. tests/tools.sh
 
 service=agynio.api.runner.v1.RunnerService
 script='echo hello from smoke; trap exit TERM; sleep 600 & wait'
@@ -18,20 +17,7 @@ spec='{"main": {"image": "'$image'", "entrypoint": "/bin/sh", "cmd": ["-c", "'$s
 unknown=6f1d4a6e-0000-4000-8000-000000000000
 not_found="resource not found: pods \\\\?\"workload-$unknown\\\\?\" not found"
 hello=$(printf 'hello from smoke\n' | base64)
-passed=0 failed=0 started=()
-
-# Passes when the output, as one line, matches the extended regular expression; shows it when not.
-check() { # name, expression, output
-  local line
-  line=$(tr '\n\0' '  ' <<<"$3" | tr -s ' ')
-  if grep -aEq -- "$2" <<<"$line"; then
-    passed=$((passed + 1))
-    echo "ok   $1"
-  else
-    failed=$((failed + 1))
-    printf 'FAIL %s\n  expected %s\n  got      %s\n' "$1" "$2" "$line"
-  fi
-}
+started=()
 
 # The workload's id is the first one of the answer; those of sidecars follow.
 id_in() { grep -oE '"id": *"[^"]*"' <<<"$1" | head -n 1 | cut -d'"' -f4; }
@@ -115,6 +101,40 @@ for http in http1 http2; do
 done
 check "curl, HTTP/1.1: Exec, which needs HTTP/2" '"code":"unimplemented","message":"Exec streams in both directions' \
   "$(connect_stream http1 Exec '{"start": {}}')"
+
+# Without proto files ---------------------------------------------------------------------------------------------------
+reflect() { "$grpcurl" -plaintext -max-time 60 "$@" 2>&1; }
+services="$service grpc.health.v1.Health grpc.reflection.v1.ServerReflection grpc.reflection.v1alpha.ServerReflection"
+check "grpcurl, reflection: list" "^$services $" "$(reflect "$ADDRESS" list)"
+check "grpcurl, reflection: list of a service" "$service.Exec .* $service.TouchWorkload $" \
+  "$(reflect "$ADDRESS" list "$service")"
+check "grpcurl, reflection: describe" 'rpc Exec \( stream .*ExecRequest \) returns \( stream .*ExecResponse \);' \
+  "$(reflect "$ADDRESS" describe "$service")"
+check "grpcurl, reflection: describe a message" 'oneof msg \{ .*ExecStartRequest start = 1; .*ExecResize resize = 3;' \
+  "$(reflect "$ADDRESS" describe agynio.api.runner.v1.ExecRequest)"
+check "grpcurl, reflection: call" '^\{ "status": "ok" \} $' "$(reflect "$ADDRESS" "$service/Ready")"
+check "grpcurl, reflection: a name that is not there" 'Symbol not found: agynio.api.nothing' \
+  "$(reflect "$ADDRESS" describe agynio.api.nothing)"
+check "buf curl: list" "^$services $" "$(buf_curl --list-services "http://$ADDRESS")"
+for protocol in grpc grpcweb connect; do
+  for version in grpc-v1 grpc-v1alpha; do
+    check "buf curl by $protocol, reflection by $version" '^\{ "status": "ok" \} $' \
+      "$(buf_curl --protocol "$protocol" --reflect-protocol "$version" -d '{}' "http://$ADDRESS/$service/Ready")"
+  done
+done
+
+# Health ----------------------------------------------------------------------------------------------------------------
+for name in "" "$service"; do
+  check "grpc-health-probe: ${name:-the server}" '^status: SERVING $' \
+    "$("$probe" -addr "$ADDRESS" -service "$name" 2>&1)"
+done
+check "grpc-health-probe: an unknown service" 'NotFound' "$("$probe" -addr "$ADDRESS" -service nothing 2>&1)"
+for http in http1 http2; do
+  if [ "$http" = http1 ]; then version=1.1; else version=2; fi
+  for page in healthz readyz; do
+    check "curl, HTTP/$version: /$page" "^ok HTTP $version 200 $" "$("$http" "http://$ADDRESS/$page")"
+  done
+done
 
 echo "smoke: $passed passed, $failed failed"
 [ "$failed" -eq 0 ]

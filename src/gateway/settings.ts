@@ -27,7 +27,7 @@ export function platformFrom(variables: Variables): PlatformSettings | undefined
     gatewayAddress: gatewayAddress(variables),
     gatewayTls: variables.flag("GATEWAY_TLS"),
     enrollmentTimeoutMs: enrollmentTimeoutMs(variables),
-    companion: variables.nonBlank("ZITI_COMPANION") ?? "k8s-runner-ziti",
+    companion: variables.nonBlank("ZITI_COMPANION"),
     socketDir: variables.nonBlank("ZITI_SOCKET_DIR"),
   };
 }
@@ -56,7 +56,7 @@ function tokenIn(path: string, variables: Variables): string {
 }
 
 function gatewayAddress(variables: Variables): string {
-  const address = variables.nonBlank("GATEWAY_ADDRESS") ?? "gateway:8080";
+  const address = variables.nonBlank("GATEWAY_ADDRESS");
   const port = Number(/^(?:\[[\da-fA-F:.]+\]|[^\s:/?#@[\]]+):(\d{1,5})$/.exec(address)?.[1] ?? Number.NaN);
   if (!(port >= 1 && port <= 65_535))
     variables.wrong("GATEWAY_ADDRESS", `invalid GATEWAY_ADDRESS: "${address}"`, "set host:port, without a scheme");
@@ -66,7 +66,7 @@ function gatewayAddress(variables: Variables): string {
 function enrollmentTimeoutMs(variables: Variables): number {
   const key = "ZITI_ENROLLMENT_TIMEOUT";
   const right = "set a duration such as 90s, 2m or 1h30m";
-  const text = variables.text(key) ?? "2m";
+  const text = variables.text(key);
   const problem = durationProblem(text);
   const ms = durationMs(text) ?? Number.NaN;
   if (text === "") variables.wrong(key, `${key} must be a duration`, right);

@@ -25,6 +25,8 @@ export class Cut {
   }
 }
 
+const SHUT_DOWN = new Cut(ExecExitReason.CANCELLED, { detail: "the runner is shutting down" });
+
 export interface ExecutionLimits {
   /** Milliseconds from the start; 0: none. */
   readonly timeoutMs: number;
@@ -89,11 +91,25 @@ export class Execution implements Disposable {
 export class Executions {
   readonly images = new Images();
   readonly #running = new Map<string, Execution>();
+  /** Resolves when the last one has gone after `end`. */
+  #end: PromiseWithResolvers<void> | undefined;
 
   open(limits: ExecutionLimits): Execution {
-    const execution = new Execution(limits, ({ id }) => this.#running.delete(id));
+    const execution = new Execution(limits, ({ id }) => {
+      this.#running.delete(id);
+      if (this.#running.size === 0) this.#end?.resolve();
+    });
     this.#running.set(execution.id, execution);
+    if (this.#end !== undefined) execution.cut(SHUT_DOWN);
     return execution;
+  }
+
+  /** Cancels all, and those that still come; resolves when each has told its exit to who reads it. */
+  end(): Promise<void> {
+    this.#end ??= Promise.withResolvers();
+    for (const execution of this.#running.values()) execution.cut(SHUT_DOWN);
+    if (this.#running.size === 0) this.#end.resolve();
+    return this.#end.promise;
   }
 
   /** False for one that is not known or has ended; true also when another cause came first. */

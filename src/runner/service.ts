@@ -21,20 +21,20 @@ export const runnerService = (parts: Parts, inspections = new Inspections()): Se
   ready: () => ({ status: "ok" }),
 
   async startWorkload(request, context) {
-    return startWorkload(request, parts, context);
+    return parts.underway.carry(startWorkload(request, parts, context), context.signal);
   },
 
   async stopWorkload({ workloadId, timeoutSec }, context) {
     const id = requireWorkloadId(workloadId);
     annotate(context, { workload_id: id });
-    await stopWorkload(id, timeoutSec, parts, context.signal);
+    await parts.underway.carry(stopWorkload(id, timeoutSec, parts, context.signal), context.signal);
     return {};
   },
 
   async removeWorkload({ workloadId, force, removeVolumes }, context) {
     const id = requireWorkloadId(workloadId);
     annotate(context, { workload_id: id });
-    await removeWorkload(id, { force, removeVolumes }, parts, context.signal);
+    await parts.underway.carry(removeWorkload(id, { force, removeVolumes }, parts, context.signal), context.signal);
     return {};
   },
 
@@ -56,7 +56,7 @@ export const runnerService = (parts: Parts, inspections = new Inspections()): Se
   async removeVolume({ volumeName }, context) {
     const name = requireText(volumeName, "volume_name_required");
     annotate(context, { pvc: name });
-    await removeVolume(name, parts, context.signal);
+    await parts.underway.carry(removeVolume(name, parts, context.signal), context.signal);
     return {};
   },
 

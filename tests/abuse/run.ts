@@ -1,11 +1,8 @@
 import { readFileSync } from "node:fs";
-import { createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
-import { RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import { startBackend } from "../support/backend.ts";
 import { Gate } from "../support/gate.ts";
-import { linesOf, startMain } from "../support/main.ts";
-import { environmentFor } from "../support/process.ts";
+import { linesOf } from "../support/main.ts";
+import { runnerProcess } from "../support/process.ts";
 import { until } from "../support/wait.ts";
 import { attacks } from "./attacks.ts";
 
@@ -26,12 +23,13 @@ const ATTACKER = "127.0.0.2";
 
 const backend = await startBackend({});
 const gate = await Gate.over(backend.access);
-const { env } = environmentFor(gate, backend.namespace);
-const runner = startMain(env);
-const { addr } = await runner.line("gRPC server starting");
-const [host = "", port = ""] = String(addr).split(":");
-const client = createClient(RunnerService, createGrpcTransport({ baseUrl: `http://${addr}` }));
-const { pid } = runner.child;
+const runner = await runnerProcess(gate, backend.namespace);
+const { client, pid, baseUrl } = runner;
+const { hostname: host, port } = new URL(baseUrl);
+let hasEnded = false;
+void runner.exited.then(() => {
+  hasEnded = true;
+});
 
 const rssMiB = () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024;
 
@@ -43,7 +41,7 @@ function start(script: string, ...args: string[]) {
 
 /** The honest client's calls, with `meanwhile` again and again until they are done. */
 async function honest(meanwhile: () => Promise<void>): Promise<{ inTime: number; p50Ms: number; slowestMs: number }> {
-  const { lines, end } = start("honest.ts", `http://${addr}`, String(CALLS), String(EVERY_MS));
+  const { lines, end } = start("honest.ts", baseUrl, String(CALLS), String(EVERY_MS));
   await lines.next(); // connected
   let isOver = false;
   const answer = lines.next().finally(() => {
@@ -77,7 +75,7 @@ async function measure(name: string, baseMiB: number): Promise<string[]> {
     },
     SETTLE_MS,
   ).catch(() => problems.push(`${leftMiB.toFixed(0)} MiB more than before`));
-  if (runner.child.exitCode !== null) problems.push("the runner has ended");
+  if (hasEnded) problems.push("the runner has ended");
   console.log(
     `${problems.length === 0 ? "pass" : "FAIL"}  ${name}: ${times} x (${said}); honest: ${inTime} of ${CALLS} within 1 s, ` +
       `p50 ${p50Ms.toFixed(1)} ms, slowest ${slowestMs.toFixed(0)} ms; memory: ${peakMiB.toFixed(0)} MiB, ` +

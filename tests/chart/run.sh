@@ -6,4 +6,4 @@ cd "$(dirname "$0")/../.."
 version=v3.19.0
 export HELM=$PWD/tests/gen/helm-$version/helm PATH="$PWD/node_modules/.bin:$PATH"
 [ -x "$HELM" ] || GOBIN="${HELM%/*}" go install "helm.sh/helm/v3/cmd/helm@$version"
-bun test --timeout 60000 ./tests/chart/sets.e2e.ts ./tests/chart/values.e2e.ts
+bun test --timeout 60000 ./tests/chart/contract.e2e.ts ./tests/chart/sets.e2e.ts ./tests/chart/values.e2e.ts

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { Glob } from "bun";
 import { parse } from "yaml";
 import { CHART, containerOf, envOf, file, kinds, one, podOf, render, run, template } from "./helm.ts";
 import { documentedValues, readme, valueAt } from "./readme.ts";
@@ -62,6 +63,22 @@ describe("one value at a time", () => {
     ).toEqual([]);
   });
 
+  test("a probe of the runner's own pages or of gRPC, by HTTPS where TLS is on", () => {
+    const readyz = { path: "/readyz", port: "grpc" };
+    const probes = { livenessProbe: { grpc: { port: 50051 } }, readinessProbe: { httpGet: readyz } };
+    const cleartext = containerOf(render(probes));
+    expect(cleartext.livenessProbe.grpc).toEqual({ port: 50051 });
+    expect(cleartext.readinessProbe.httpGet).toEqual(readyz);
+    const tls = { enabled: true, secretName: "s" };
+    for (const httpGet of [readyz, { ...readyz, port: 50051 }])
+      expect(containerOf(render({ tls, readinessProbe: { httpGet } })).readinessProbe.httpGet).toEqual({
+        ...httpGet,
+        scheme: "HTTPS",
+      });
+    const beside = { path: "/", port: 9000 };
+    expect(containerOf(render({ tls, readinessProbe: { httpGet: beside } })).readinessProbe.httpGet).toEqual(beside);
+  });
+
   test("a registry of the installation, and a tag", () => {
     const values = { global: { imageRegistry: "mirror.example.com" }, image: { registry: "other", tag: 1.5 } };
     expect(containerOf(render(values)).image).toBe("mirror.example.com/ghcr.io/agynio/k8s-runner:1.5");
@@ -87,6 +104,18 @@ describe("what is refused, with a text that says what to do", () => {
     [{ extraEnvVars: ziti, replicaCount: 2 }, "ZITI_ENABLED needs replicaCount 1 and no autoscaling"],
     [{ extraEnvVars: ziti, autoscaling: { enabled: true } }, "ZITI_ENABLED needs replicaCount 1 and no autoscaling"],
     [{ tls: { enabled: true } }, "tls.secretName is required when tls.enabled is true"],
+    [{ tls: { requireClientCertificate: true } }, "tls.requireClientCertificate needs tls.enabled"],
+    [
+      { tls: { enabled: true, secretName: "s" }, livenessProbe: { grpc: { port: 50051 } } },
+      "a grpc probe cannot speak TLS: with tls.enabled, use tcpSocket, or httpGet of /healthz and /readyz",
+    ],
+    [
+      {
+        tls: { enabled: true, secretName: "s", requireClientCertificate: true },
+        readinessProbe: { httpGet: { path: "/readyz", port: "grpc" } },
+      },
+      "an httpGet probe has no certificate to show: with tls.requireClientCertificate, use tcpSocket",
+    ],
     [{ ingress: { enabled: true } }, "ingress.hosts is required when ingress.enabled is true"],
     [{ configMounts: [{ name: "a", mountPath: "/a" }] }, "configMounts[a].configMap or .secret is required"],
     [{ replicacount: 2 }, "replicacount"],
@@ -135,18 +164,22 @@ describe("the chart's files", () => {
   });
 
   test("every helm command of the documents is one that works", () => {
-    const commands = ["README.md", "docs/operations.md", "charts/k8s-runner/README.md"].flatMap((document) =>
+    const documents = ["README.md", "charts/k8s-runner/README.md", ...new Glob("docs/*.md").scanSync()];
+    const commands = documents.flatMap((document) =>
       readFileSync(document, "utf8")
         .replaceAll("\\\n", " ")
         .split("\n")
         .filter((line) => /^helm (install|upgrade) /.test(line)),
     );
-    expect(commands.length).toBeGreaterThanOrEqual(5);
+    expect(commands.length).toBeGreaterThanOrEqual(8);
     for (const command of commands) {
-      const [, , release, chart, ...flags] = command.split(/ +/);
+      const [, , release, chart, ...flags] = command
+        .replace(/ --version \S+| --values values\.yaml/g, "")
+        .replaceAll("'", "")
+        .split(/ +/);
       expect(release).toBe("k8s-runner");
       expect(["oci://ghcr.io/agynio/charts/k8s-runner", "charts/k8s-runner"]).toContain(chart ?? "");
-      const rendering = flags.filter((flag) => !["--wait", "--create-namespace", "--reuse-values"].includes(flag));
+      const rendering = flags.filter((flag) => !/^--(wait|create-namespace|reuse-values|reset-values)$/.test(flag));
       expect({ command, ...run("template", "k8s-runner", CHART, ...rendering) }).toMatchObject({ ok: true });
     }
   });

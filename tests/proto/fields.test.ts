@@ -49,7 +49,10 @@ function packageOf(kind: string, name: string, note: string): string {
   return /^(agynio\/api\/\w+\/v\d+|google\/protobuf)/.exec(path)?.[0].replaceAll("/", ".") ?? "none";
 }
 
-/** Compiles proto/ as it lies there, so that nothing depends on generated code. Offline: there are no dependencies. */
+/**
+ * Compiles proto/ as it lies there, so that nothing depends on generated code. Offline: there are no dependencies. Without
+ * what Google and gRPC publish.
+ */
 async function compile(): Promise<FileDescriptorProto[]> {
   // The script behind `buf` asks for Node in its first line; Bun runs it as well.
   const build = Bun.spawn(
@@ -62,7 +65,7 @@ async function compile(): Promise<FileDescriptorProto[]> {
   );
   const image = await new Response(build.stdout).bytes();
   expect(await build.exited).toBe(0);
-  return fromBinary(FileDescriptorSetSchema, image).file.filter(({ name }) => !name.startsWith("google/"));
+  return fromBinary(FileDescriptorSetSchema, image).file.filter(({ name }) => !/^(google|grpc)\//.test(name));
 }
 
 const yes = (flag: boolean | undefined): string => (flag ? "yes" : "-");

@@ -10,6 +10,7 @@ import { RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import { DEFAULT_LIMITS, type Limits, Usage } from "../../src/limits.ts";
 import { createLog } from "../../src/log.ts";
 import { type RunningServer, startServer } from "../../src/server.ts";
+import type { TlsMaterial } from "../../src/tls.ts";
 
 export const SERVICE = RunnerService.typeName;
 /** The message limit of every test server, in bytes. */
@@ -40,7 +41,7 @@ export interface TestServer extends AsyncDisposable {
  * StreamWorkloadLogs sends one chunk, waits, and sends another.
  */
 export async function startTestServer(
-  options: { address?: string; limits?: Partial<Limits> } = {},
+  options: { address?: string; tls?: TlsMaterial; limits?: Partial<Limits> } = {},
 ): Promise<TestServer> {
   const waiting: Held[] = [];
   const askers: ((held: Held) => void)[] = [];
@@ -59,6 +60,7 @@ export async function startTestServer(
   const server = await startServer({
     address: options.address ?? "127.0.0.1:0",
     maxMessageBytes: LIMIT,
+    tls: options.tls,
     log: createLog({ level: "debug", stream: { write: (line) => log.push(line) } }),
     interceptors: [
       (next) => (request) => {
@@ -98,7 +100,7 @@ export async function startTestServer(
   return {
     server,
     port,
-    baseUrl: `http://127.0.0.1:${port}`,
+    baseUrl: `http${options.tls === undefined ? "" : "s"}://127.0.0.1:${port}`,
     usage,
     log,
     calls,

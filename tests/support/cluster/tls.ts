@@ -24,17 +24,32 @@ const OID = {
   authorityKeyIdentifier: "2.5.29.35",
   extendedKeyUsage: "2.5.29.37",
   serverAuth: "1.3.6.1.5.5.7.3.1",
+  clientAuth: "1.3.6.1.5.5.7.3.2",
 };
 
 /** CA, certificate and key for a server at 127.0.0.1, ::1 and localhost. `now` is in Unix milliseconds. */
 export function tlsMaterial(now: number): TlsMaterial {
+  const ca = authority("embedded-cluster-ca", now);
+  return { caPem: ca.caPem, ...ca.issue("kube-apiserver") };
+}
+
+export interface Authority {
+  readonly caPem: string;
+  /** A certificate of its own key, by default of a server; see `tlsMaterial` for how long. */
+  issue(
+    subject: string,
+    options?: { usage?: "server" | "client"; from?: number; until?: number },
+  ): { certPem: string; keyPem: string };
+}
+
+/** A CA that signs. `now` and the times of what it issues are in Unix milliseconds. */
+export function authority(issuer: string, now: number): Authority {
   const ca = generateKeyPairSync("ec", { namedCurve: "P-256" });
-  const server = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const caKeyId = keyIdentifier(ca.publicKey);
-  const common = { issuer: "embedded-cluster-ca", signer: ca.privateKey, now };
+  const common = { issuer, signer: ca.privateKey, from: now - DAY_MS, until: now + VALID_DAYS * DAY_MS };
   const caPem = certificate({
     ...common,
-    subject: common.issuer,
+    subject: issuer,
     publicKey: ca.publicKey,
     extensions: [
       extension(OID.basicConstraints, sequence(boolean(true)), true),
@@ -43,27 +58,32 @@ export function tlsMaterial(now: number): TlsMaterial {
       extension(OID.subjectKeyIdentifier, octets(caKeyId)),
     ],
   });
-  const certPem = certificate({
-    ...common,
-    subject: "kube-apiserver",
-    publicKey: server.publicKey,
-    extensions: [
-      extension(OID.basicConstraints, sequence(), true),
-      // digitalSignature: bit 0.
-      extension(OID.keyUsage, tlv(0x03, Buffer.from([7, 0b1000_0000])), true),
-      extension(OID.extendedKeyUsage, sequence(oid(OID.serverAuth))),
-      extension(OID.authorityKeyIdentifier, sequence(tlv(0x80, caKeyId))),
-      extension(
-        OID.subjectAltName,
-        sequence(
-          tlv(0x82, Buffer.from("localhost")),
-          tlv(0x87, Buffer.from([127, 0, 0, 1])),
-          tlv(0x87, Buffer.from([...new Array<number>(15).fill(0), 1])),
+  const issue: Authority["issue"] = (subject, { usage = "server", ...validity } = {}) => {
+    const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    const certPem = certificate({
+      ...common,
+      ...validity,
+      subject,
+      publicKey,
+      extensions: [
+        extension(OID.basicConstraints, sequence(), true),
+        // digitalSignature: bit 0.
+        extension(OID.keyUsage, tlv(0x03, Buffer.from([7, 0b1000_0000])), true),
+        extension(OID.extendedKeyUsage, sequence(oid(usage === "server" ? OID.serverAuth : OID.clientAuth))),
+        extension(OID.authorityKeyIdentifier, sequence(tlv(0x80, caKeyId))),
+        extension(
+          OID.subjectAltName,
+          sequence(
+            tlv(0x82, Buffer.from("localhost")),
+            tlv(0x87, Buffer.from([127, 0, 0, 1])),
+            tlv(0x87, Buffer.from([...new Array<number>(15).fill(0), 1])),
+          ),
         ),
-      ),
-    ],
-  });
-  return { caPem, certPem, keyPem: server.privateKey.export({ type: "pkcs8", format: "pem" }).toString() };
+      ],
+    });
+    return { certPem, keyPem: privateKey.export({ type: "pkcs8", format: "pem" }).toString() };
+  };
+  return { caPem, issue };
 }
 
 interface CertificateParts {
@@ -72,18 +92,20 @@ interface CertificateParts {
   readonly publicKey: KeyObject;
   readonly signer: KeyObject;
   readonly extensions: readonly Buffer[];
-  readonly now: number;
+  /** Unix milliseconds. */
+  readonly from: number;
+  readonly until: number;
 }
 
 /** One certificate in PEM (RFC 5280 section 4.1: TBSCertificate, algorithm, signature). */
-function certificate({ issuer, subject, publicKey, signer, extensions, now }: CertificateParts): string {
+function certificate({ issuer, subject, publicKey, signer, extensions, from, until }: CertificateParts): string {
   const algorithm = sequence(oid(OID.ecdsaWithSha256));
   const toBeSigned = sequence(
     tlv(0xa0, integer(Buffer.from([2]))), // version 3
     integer(Buffer.concat([Buffer.from([0x40]), randomBytes(15)])), // positive, without a leading zero
     algorithm,
     name(issuer),
-    sequence(time(now - DAY_MS), time(now + VALID_DAYS * DAY_MS)),
+    sequence(time(from), time(until)),
     name(subject),
     publicKey.export({ type: "spki", format: "der" }),
     tlv(0xa3, sequence(...extensions)),
