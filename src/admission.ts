@@ -7,23 +7,20 @@ interface Kind {
   readonly resource: "executions" | "logStreams" | "eventStreams";
   /** The limit of each connection. */
   readonly each: keyof Limits;
-  /** What a caller is told above the limit. */
-  readonly token: string;
+  /** As a caller is told of it above the limit. */
+  readonly what: string;
 }
 
 /** Calls that last. */
 const KINDS: ReadonlyMap<DescMethod, Kind> = new Map<DescMethod, Kind>([
-  [
-    RunnerService.method.exec,
-    { resource: "executions", each: "executionsPerConnection", token: "too_many_executions" },
-  ],
+  [RunnerService.method.exec, { resource: "executions", each: "executionsPerConnection", what: "executions" }],
   [
     RunnerService.method.streamWorkloadLogs,
-    { resource: "logStreams", each: "logStreamsPerConnection", token: "too_many_log_streams" },
+    { resource: "logStreams", each: "logStreamsPerConnection", what: "log_streams" },
   ],
   [
     RunnerService.method.streamEvents,
-    { resource: "eventStreams", each: "eventStreamsPerConnection", token: "too_many_event_streams" },
+    { resource: "eventStreams", each: "eventStreamsPerConnection", what: "event_streams" },
   ],
 ]);
 
@@ -33,14 +30,14 @@ export function admission(usage: Usage): Interceptor {
   return (next) => async (request) => {
     const kind = KINDS.get(request.method);
     if (kind === undefined) return next(request);
-    const { resource, each, token } = kind;
+    const { resource, each, what } = kind;
     const connection = request.contextValues.get(connectionKey) ?? {};
     const used = connections.get(connection) ?? { executions: 0, logStreams: 0, eventStreams: 0 };
     if (used[resource] >= usage.limits[each]) {
       usage.refuse(each);
-      throw new ConnectError(`${token}_on_connection`, Code.ResourceExhausted);
+      throw new ConnectError(`too_many_${what}_on_connection`, Code.ResourceExhausted);
     }
-    if (!usage.take(resource)) throw new ConnectError(token, Code.ResourceExhausted);
+    if (!usage.take(resource)) throw new ConnectError(`too_many_${what}`, Code.ResourceExhausted);
     connections.set(connection, used);
     used[resource] += 1;
     const giveBack = () => {

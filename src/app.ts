@@ -18,10 +18,14 @@ import { observe } from "./runner/observe.ts";
 import { runnerService } from "./runner/service.ts";
 import { sweep } from "./runner/sweep.ts";
 import { Traffic } from "./runner/traffic.ts";
+import { Underway } from "./runner/underway.ts";
 import { startServer } from "./server.ts";
 import { planSettingsFrom } from "./settings.ts";
 import { keepTls, loadTls } from "./tls.ts";
 import { PodWatcher, type WatcherOptions } from "./watcher.ts";
+
+/** How long changes of the cluster that outlive their call may take to end or to be undone when the runner ends. */
+const UNDERWAY_MS = 5_000;
 
 export interface AppOptions {
   readonly config: Config;
@@ -65,6 +69,7 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
     pods: watcher,
     executions: new Executions(),
     traffic: new Traffic(),
+    underway: new Underway(),
     settings: planSettingsFrom(config),
     log: runnerLog,
   };
@@ -90,6 +95,7 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
     routes,
     pages: { ...health.pages, ...metrics.pages },
     tls,
+    lastCall: () => parts.executions.end(),
     log: caller("server"),
     maxMessageBytes: config.maxMessageBytes,
     interceptors: [observe(runnerLog, calls), admission(usage)],
@@ -119,7 +125,8 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
     draining.abort(new ConnectError("the runner is shutting down", Code.Unavailable));
     link?.leave();
     await server.close(graceMs);
-    const failure = await link?.close();
+    const [failure, left] = await Promise.all([link?.close(), parts.underway.settled(UNDERWAY_MS)]);
+    if (left > 0) caller("server").warn({ left }, "ended in the middle of changes");
     over.abort(new Error("the runner has ended"));
     await Promise.all(background);
     if (failure !== undefined) throw failure;

@@ -1,14 +1,14 @@
 import { readFileSync } from "node:fs";
 import { type Catalog, catalogFrom, NO_CATALOG } from "./catalog.ts";
 import { durationMs } from "./duration.ts";
-import type { Environment, VariableName } from "./environment.ts";
+import type { VariableName } from "./environment.ts";
 import { type PlatformSettings, platformFrom } from "./gateway/settings.ts";
 import { type Limits, limitsFrom } from "./limits.ts";
 import { logLevelFrom } from "./log.ts";
 import { type PodTemplate, podTemplateFrom } from "./pod/template.ts";
 import { quantityProblem } from "./pod/validate.ts";
 import { type TlsFiles, tlsFrom } from "./tls.ts";
-import { fileProblem, Variables } from "./variables.ts";
+import { type Environment, fileProblem, Variables } from "./variables.ts";
 
 export const dockerImplementations = ["rootless", "privileged", "kata-qemu", "kata-fc"] as const;
 export type DockerImplementation = (typeof dockerImplementations)[number];
@@ -42,12 +42,12 @@ export interface Config {
   readonly podTemplate: PodTemplate | undefined;
   /** FINISHED_POD_TTL in milliseconds; undefined: finished Pods stay until they are stopped (ruling 26). */
   readonly finishedPodTtlMs: number | undefined;
+  /** What callers may use. */
+  readonly limits: Limits;
   /** TLS_CERT_FILE, TLS_KEY_FILE and TLS_CLIENT_CA_FILE; undefined: the port is served in cleartext (ruling 13). */
   readonly tls: TlsFiles | undefined;
   /** SHUTDOWN_GRACE in milliseconds: how long running calls may take to end after SIGTERM. */
   readonly shutdownGraceMs: number;
-  /** What callers may use. */
-  readonly limits: Limits;
 }
 
 /**

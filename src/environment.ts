@@ -3,8 +3,6 @@
  * (`Variables` refuses, at compile time, one that is not here) and that docs/configuration.md is made of (`bun run docs`).
  */
 
-export type Environment = Readonly<Record<string, string | undefined>>;
-
 /** One variable. The texts are Markdown of one line, to stand in a table. */
 export interface Variable {
   /** What is used when it is not set, as an operator would write it; absent: there is none. */
@@ -21,6 +19,8 @@ type Section = Readonly<Record<string, Variable>>;
 const FLAG = "`true` or `false`";
 const DURATION = "duration, such as `90s`, `2m`, `1h30m`";
 const FILE = "path of a file";
+const COUNT = "number, 1 to 1000000";
+const PERIOD = "duration from `1s` up";
 
 const serving = {
   GRPC_ADDR: {
@@ -54,6 +54,79 @@ const serving = {
     default: "info",
     form: "`debug`, `info`, `warn`, `error`",
     meaning: "the least that is logged; `debug` adds a line for each request. An unknown value means `info`",
+  },
+} satisfies Section;
+
+/** What happens above each: limits.md. */
+const limits = {
+  MAX_CONNECTIONS: {
+    default: "4000",
+    form: COUNT,
+    meaning: "connections at once, over TCP and from OpenZiti together; more are closed as they come",
+  },
+  MAX_CONNECTIONS_PER_ADDRESS: {
+    default: "500",
+    form: COUNT,
+    meaning: "connections at once from one address; those from OpenZiti have none",
+  },
+  MAX_STREAMS: {
+    default: "10000",
+    form: COUNT,
+    meaning: "HTTP/2 streams, which are calls, at once in all; more are refused (`REFUSED_STREAM`)",
+  },
+  MAX_STREAMS_PER_CONNECTION: {
+    default: "2000",
+    form: COUNT,
+    meaning: "streams at once on one connection, as clients are told by HTTP/2's settings",
+  },
+  MAX_EXECUTIONS: { default: "2000", form: COUNT, meaning: "calls of Exec at once; more end `RESOURCE_EXHAUSTED`" },
+  MAX_EXECUTIONS_PER_CONNECTION: { default: "1000", form: COUNT, meaning: "the same on one connection" },
+  MAX_LOG_STREAMS: {
+    default: "2000",
+    form: COUNT,
+    meaning: "calls of StreamWorkloadLogs at once; more end `RESOURCE_EXHAUSTED`",
+  },
+  MAX_LOG_STREAMS_PER_CONNECTION: { default: "1000", form: COUNT, meaning: "the same on one connection" },
+  MAX_EVENT_STREAMS: {
+    default: "200",
+    form: COUNT,
+    meaning: "calls of StreamEvents at once; more end `RESOURCE_EXHAUSTED`",
+  },
+  MAX_EVENT_STREAMS_PER_CONNECTION: { default: "50", form: COUNT, meaning: "the same on one connection" },
+  MAX_METADATA_BYTES: {
+    default: "32768",
+    form: "bytes, 1024 to 65536",
+    meaning: "names and values of a call's metadata; more end `RESOURCE_EXHAUSTED`",
+  },
+  HEADER_TIMEOUT: {
+    default: "10s",
+    form: PERIOD,
+    meaning: "from a connection's or a request's first byte to the end of its header; then the connection is closed",
+  },
+  REQUEST_TIMEOUT: {
+    default: "2m",
+    form: PERIOD,
+    meaning: "from a call's header to the end of its only message, or its first; then it ends `DEADLINE_EXCEEDED`",
+  },
+  RESPONSE_TIMEOUT: {
+    default: "1m",
+    form: PERIOD,
+    meaning: "how long a client may leave an answer unread that is complete; then the stream is closed",
+  },
+  IDLE_TIMEOUT: {
+    default: "30m",
+    form: PERIOD,
+    meaning: "an HTTP/2 connection without a call for so long is closed by GOAWAY",
+  },
+  KEEPALIVE_INTERVAL: {
+    default: "30s",
+    form: PERIOD,
+    meaning: "an HTTP/2 connection that is silent for so long is asked by a ping",
+  },
+  KEEPALIVE_TIMEOUT: {
+    default: "20s",
+    form: PERIOD,
+    meaning: "and dropped when nothing is heard of it for so long after that",
   },
 } satisfies Section;
 
@@ -132,54 +205,15 @@ const platform = {
   },
 } satisfies Section;
 
-const COUNT = "whole number";
-const PERIOD = "duration of a second or more, such as `90s`";
-
-const limits = {
-  MAX_CONNECTIONS: { default: "4000", form: COUNT, meaning: "connections at once" },
-  MAX_CONNECTIONS_PER_ADDRESS: { default: "500", form: COUNT, meaning: "connections at once from one address" },
-  MAX_STREAMS: { default: "10000", form: COUNT, meaning: "HTTP/2 streams, which are calls, at once" },
-  MAX_STREAMS_PER_CONNECTION: {
-    default: "2000",
-    form: COUNT,
-    meaning: "of them on one connection, as clients are told",
-  },
-  MAX_EXECUTIONS: { default: "2000", form: COUNT, meaning: "calls of Exec at once" },
-  MAX_EXECUTIONS_PER_CONNECTION: { default: "1000", form: COUNT, meaning: "of them on one connection" },
-  MAX_LOG_STREAMS: { default: "2000", form: COUNT, meaning: "calls of StreamWorkloadLogs at once" },
-  MAX_LOG_STREAMS_PER_CONNECTION: { default: "1000", form: COUNT, meaning: "of them on one connection" },
-  MAX_EVENT_STREAMS: { default: "200", form: COUNT, meaning: "calls of StreamEvents at once" },
-  MAX_EVENT_STREAMS_PER_CONNECTION: { default: "50", form: COUNT, meaning: "of them on one connection" },
-  MAX_METADATA_BYTES: {
-    default: "32768",
-    form: "bytes, 1024 to 65536",
-    meaning: "names and values of all header fields of one call",
-  },
-  HEADER_TIMEOUT: { default: "10s", form: PERIOD, meaning: "from the first byte of a header to its end" },
-  REQUEST_TIMEOUT: {
-    default: "2m",
-    form: PERIOD,
-    meaning: "from the header of a call to the end of its only message, or its first one",
-  },
-  RESPONSE_TIMEOUT: { default: "1m", form: PERIOD, meaning: "to read the rest of an answer that is complete" },
-  IDLE_TIMEOUT: { default: "30m", form: PERIOD, meaning: "an HTTP/2 connection without a call is closed after it" },
-  KEEPALIVE_INTERVAL: { default: "30s", form: PERIOD, meaning: "a connection that is silent for so long is pinged" },
-  KEEPALIVE_TIMEOUT: {
-    default: "20s",
-    form: PERIOD,
-    meaning: "and dropped when it says nothing for so long after that",
-  },
-} satisfies Section;
-
 /** In the order of the document; a heading each. */
 export const sections = {
   Serving: serving,
+  Limits: limits,
   Workloads: workloads,
   "The platform": platform,
-  Limits: limits,
 } satisfies Record<string, Section>;
 
-const all = { ...serving, ...workloads, ...platform, ...limits };
+const all = { ...serving, ...limits, ...workloads, ...platform };
 
 export type VariableName = keyof typeof all;
 /** Those with a default, which therefore always have a value. */

@@ -12,31 +12,15 @@ import type { Log } from "./log.ts";
 
 /** How often connections are looked at, at least: every time that is allowed may last so much longer. */
 const LOOK_MS = 1_000;
+/** A client that is ended for its frames is told of in the log at most so often. */
+const WARN_MS = 60_000;
 /** How long a client that is sent away may take to read why: what it still sends would make its system drop that unread. */
 const PARTING_MS = 250;
 /**
  * GOAWAY with ENHANCE_YOUR_CALM, which says nothing of what calls were answered. As bytes: that of node:http2 is not on its
  * way yet when the connection is ended after it (Bun 1.4.5).
  */
-const GOAWAY = Buffer.from([
-  0,
-  0,
-  8,
-  7,
-  0,
-  0,
-  0,
-  0,
-  0,
-  0x7f,
-  0xff,
-  0xff,
-  0xff,
-  0,
-  0,
-  0,
-  constants.NGHTTP2_ENHANCE_YOUR_CALM,
-]);
+const GOAWAY = Buffer.from("0000080700000000007fffffff0000000b", "hex");
 /** In bytes, each field counted with 32 more (RFC 9113): above it clients refuse a call themselves, and their connection lives. */
 const MAX_HEADER_LIST = 64 * 1024;
 
@@ -89,6 +73,7 @@ export class Guard {
   readonly #sessions = new Map<ServerHttp2Session, Watched>();
   readonly #addresses = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined;
+  #warnedAt = Number.NEGATIVE_INFINITY;
 
   constructor(usage: Usage, log: Log) {
     this.#usage = usage;
@@ -137,8 +122,9 @@ export class Guard {
   }
 
   /**
-   * Gives a connection to the server for HTTP/2 by `give`, which emits its event `connection` with what `joined` makes of the
-   * socket, and from then on reads first what comes.
+   * Gives a connection to the server for HTTP/2 by `give`, which emits its event `connection`, and from then on reads first
+   * what comes. The session must not find the native part of the socket, for it would read from there, below every listener
+   * (Bun 1.4.5): `joined` hides it.
    */
   hand(socket: Socket, server: Http2Server, give: () => void): void {
     const watched = this.#watched.get(socket);
@@ -148,7 +134,7 @@ export class Guard {
       this.#sessions.set(session, watched);
     };
     server.once("session", keep);
-    give(); // the session is told of at once
+    give(); // tells of its session at once
     server.off("session", keep);
     if (watched === undefined) return;
     const frames = new FrameCounter(performance.now());
@@ -280,7 +266,10 @@ export class Guard {
   /** Ends a connection whose client does what costs the server more than itself. */
   #calm(socket: Socket, { session, address }: Watched, kind: Violation): void {
     this.#usage.refuse("frames");
-    this.#log.warn({ address, frames: kind }, "HTTP/2 connection ended: more frames than any client needs");
+    const now = performance.now();
+    const level = now - this.#warnedAt > WARN_MS ? "warn" : "debug"; // who comes again and again fills no log
+    if (level === "warn") this.#warnedAt = now;
+    this.#log[level]({ address, frames: kind }, "HTTP/2 connection ended: more frames than any client needs");
     const end = () => {
       clearTimeout(timer);
       if (session?.destroyed === false) session.destroy();

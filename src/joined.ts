@@ -6,8 +6,8 @@ const LONG_BYTES = 16 * 1024;
 /**
  * A connection as an HTTP/2 session is to see it: the short writes of one turn of the event loop leave as one. node:http2 of
  * Bun 1.4.5 flushes at the end of every stream, and that system call took most of the time of a short call when many come at
- * once. A session writes past `write`, and reads below every listener (which guard.ts is), through what it finds as `_handle`:
- * so it finds nothing there (and not undefined, on which it lets every write wait for the next turn).
+ * once. A session writes past `write` to what it finds as `_handle`, so it finds nothing there that it could write to (and not
+ * undefined, on which it lets every write wait for the next turn). Were that to change, writes would go out one by one again.
  */
 export function joined(socket: Socket): Socket {
   let waiting: Uint8Array[] = [];

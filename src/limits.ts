@@ -40,64 +40,34 @@ export interface Limits {
   readonly keepaliveTimeoutMs: number;
 }
 
-const SECOND = 1000;
+/** Times are looked at once a second. */
+const LEAST_MS = 1_000;
+const COUNTS = { least: 1, most: 1_000_000 };
+/** No more than a header block may have on its way (frames.ts). */
+const METADATA_BYTES = { least: 1024, most: 64 * 1024 };
 
-/** The variable of each limit that is a number, with the least and the most that make sense. */
-const NUMBERS = {
-  connections: ["MAX_CONNECTIONS", 1, 1_000_000],
-  connectionsPerAddress: ["MAX_CONNECTIONS_PER_ADDRESS", 1, 1_000_000],
-  streams: ["MAX_STREAMS", 1, 1_000_000],
-  streamsPerConnection: ["MAX_STREAMS_PER_CONNECTION", 1, 1_000_000],
-  executions: ["MAX_EXECUTIONS", 1, 1_000_000],
-  executionsPerConnection: ["MAX_EXECUTIONS_PER_CONNECTION", 1, 1_000_000],
-  logStreams: ["MAX_LOG_STREAMS", 1, 1_000_000],
-  logStreamsPerConnection: ["MAX_LOG_STREAMS_PER_CONNECTION", 1, 1_000_000],
-  eventStreams: ["MAX_EVENT_STREAMS", 1, 1_000_000],
-  eventStreamsPerConnection: ["MAX_EVENT_STREAMS_PER_CONNECTION", 1, 1_000_000],
-  // No more than a header block may have on its way (frames.ts), with room for what compression saves.
-  metadataBytes: ["MAX_METADATA_BYTES", 1024, 64 * 1024],
-} as const satisfies Partial<Record<keyof Limits, readonly [string, number, number]>>;
+/** The limits that the environment sets. */
+export const limitsFrom = (variables: Variables): Limits => ({
+  connections: variables.wholeNumber("MAX_CONNECTIONS", COUNTS),
+  connectionsPerAddress: variables.wholeNumber("MAX_CONNECTIONS_PER_ADDRESS", COUNTS),
+  streams: variables.wholeNumber("MAX_STREAMS", COUNTS),
+  streamsPerConnection: variables.wholeNumber("MAX_STREAMS_PER_CONNECTION", COUNTS),
+  executions: variables.wholeNumber("MAX_EXECUTIONS", COUNTS),
+  executionsPerConnection: variables.wholeNumber("MAX_EXECUTIONS_PER_CONNECTION", COUNTS),
+  logStreams: variables.wholeNumber("MAX_LOG_STREAMS", COUNTS),
+  logStreamsPerConnection: variables.wholeNumber("MAX_LOG_STREAMS_PER_CONNECTION", COUNTS),
+  eventStreams: variables.wholeNumber("MAX_EVENT_STREAMS", COUNTS),
+  eventStreamsPerConnection: variables.wholeNumber("MAX_EVENT_STREAMS_PER_CONNECTION", COUNTS),
+  metadataBytes: variables.wholeNumber("MAX_METADATA_BYTES", METADATA_BYTES),
+  headerMs: variables.duration("HEADER_TIMEOUT", LEAST_MS),
+  requestMs: variables.duration("REQUEST_TIMEOUT", LEAST_MS),
+  responseMs: variables.duration("RESPONSE_TIMEOUT", LEAST_MS),
+  idleMs: variables.duration("IDLE_TIMEOUT", LEAST_MS),
+  keepaliveMs: variables.duration("KEEPALIVE_INTERVAL", LEAST_MS),
+  keepaliveTimeoutMs: variables.duration("KEEPALIVE_TIMEOUT", LEAST_MS),
+});
 
-/** The same for those that are times; from a second up, as they are looked at once a second. */
-const TIMES = {
-  headerMs: "HEADER_TIMEOUT",
-  requestMs: "REQUEST_TIMEOUT",
-  responseMs: "RESPONSE_TIMEOUT",
-  idleMs: "IDLE_TIMEOUT",
-  keepaliveMs: "KEEPALIVE_INTERVAL",
-  keepaliveTimeoutMs: "KEEPALIVE_TIMEOUT",
-} as const satisfies Partial<Record<keyof Limits, string>>;
-
-/** The limits that the environment sets, and the defaults of those that it does not. */
-export function limitsFrom(variables: Variables): Limits {
-  const number = (name: keyof typeof NUMBERS) => {
-    const [key, least, most] = NUMBERS[name];
-    return variables.wholeNumber(key, { least, most }) ?? least; // they have defaults; a wrong one is told of
-  };
-  const time = (name: keyof typeof TIMES) => variables.duration(TIMES[name], SECOND) ?? SECOND;
-  return {
-    connections: number("connections"),
-    connectionsPerAddress: number("connectionsPerAddress"),
-    streams: number("streams"),
-    streamsPerConnection: number("streamsPerConnection"),
-    executions: number("executions"),
-    executionsPerConnection: number("executionsPerConnection"),
-    logStreams: number("logStreams"),
-    logStreamsPerConnection: number("logStreamsPerConnection"),
-    eventStreams: number("eventStreams"),
-    eventStreamsPerConnection: number("eventStreamsPerConnection"),
-    metadataBytes: number("metadataBytes"),
-    headerMs: time("headerMs"),
-    requestMs: time("requestMs"),
-    responseMs: time("responseMs"),
-    idleMs: time("idleMs"),
-    keepaliveMs: time("keepaliveMs"),
-    keepaliveTimeoutMs: time("keepaliveTimeoutMs"),
-  };
-}
-
-/** Without any variable. */
-export const DEFAULT_LIMITS = limitsFrom(new Variables({}));
+export const DEFAULT_LIMITS: Limits = limitsFrom(new Variables({}));
 
 /** Everything that is refused, ended or closed for a limit; `frames` is abuse of HTTP/2 (frames.ts). */
 export type LimitName = keyof Limits | "messageBytes" | "frames";

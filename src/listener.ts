@@ -28,10 +28,10 @@ export interface ListenerOptions {
   /** Asked first. */
   readonly handleStream?: StreamHandler;
   readonly log: Log;
-  /** For the TCP port; undefined: cleartext. */
-  readonly tls?: TlsMaterial | undefined;
   /** Counts what is in use; the limits of it hold. */
   readonly usage?: Usage;
+  /** For the TCP port; undefined: cleartext. */
+  readonly tls?: TlsMaterial | undefined;
   /** How long a connection may be without a request under way. */
   readonly idleMs?: number;
 }
@@ -75,14 +75,8 @@ export class Listener {
   readonly #failed = Promise.withResolvers<Error>();
   #draining = false;
 
-  constructor({
-    handle,
-    handleStream = () => false,
-    log,
-    tls,
-    usage = new Usage(),
-    idleMs = IDLE_MS,
-  }: ListenerOptions) {
+  constructor(options: ListenerOptions) {
+    const { handle, handleStream = () => false, log, tls, usage = new Usage(), idleMs = IDLE_MS } = options;
     this.#log = log;
     this.#guard = new Guard(usage, log);
     this.#idleMs = idleMs;

@@ -29,10 +29,12 @@ async function main(words: readonly string[]): Promise<number> {
 async function serve(): Promise<void> {
   dumpNoMemory();
   const stopping = Promise.withResolvers<void>();
+  let told = false;
   for (const signal of ["SIGINT", "SIGTERM"] as const)
     process.on(signal, () => {
+      if (told) process.exit(1); // a second one, of either, ends at once
+      told = true;
       stopping.resolve();
-      process.on(signal, () => process.exit(1)); // a second one ends at once
     });
   const [{ startApp }, { loadConfig }, { clusterAccess }, { createLog }] = await Promise.all([
     import("./app.ts"),

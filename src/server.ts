@@ -21,12 +21,17 @@ export interface ServerOptions {
   readonly interceptors?: Interceptor[];
   /** Told of each call that no interceptor has seen; undefined: of a method that is not there. */
   readonly refused?: (method: DescMethod | undefined, code: Code) => void;
+  /** The limits, and what is in use of them; DEFAULT_LIMITS without it. */
+  readonly usage?: Usage;
+  /**
+   * Called when the time of `close` is up, before the signals abort: calls that end with words of their own say them now.
+   * Waited for a second at most.
+   */
+  readonly lastCall?: () => Promise<void>;
   /** Plain HTTP beside the calls. */
   readonly pages?: Pages;
   /** For the port; undefined: cleartext. The Unix socket has none. */
   readonly tls?: TlsMaterial | undefined;
-  /** The limits, and what is in use of them; DEFAULT_LIMITS without it. */
-  readonly usage?: Usage;
 }
 
 export interface RunningServer extends AsyncDisposable {
@@ -38,8 +43,8 @@ export interface RunningServer extends AsyncDisposable {
   /** Resolves with the cause when the port, or that socket, can no longer be served. */
   readonly failed: Promise<Error>;
   /**
-   * Takes no new connections and calls, lets running calls end for up to `graceMs`, then aborts their signals with
-   * UNAVAILABLE and, a second later, drops what is left. Resolves when no connection is left. A second call may shorten
+   * Takes no new connections and calls, lets running calls end for up to `graceMs`, then makes the last call, aborts the
+   * signals of those that go on with UNAVAILABLE and, a second later, drops what is left. Resolves when no connection is left. A second call may shorten
    * the time, never lengthen it.
    */
   close(graceMs: number): Promise<void>;
@@ -59,6 +64,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     closing ??= new ConnectError("the runner is shutting down", Code.Unavailable);
     listener.drain();
     if (await endsWithin(listener.closed, graceMs)) return;
+    if (options.lastCall !== undefined)
+      await endsWithin(Promise.race([options.lastCall(), listener.closed]), LAST_WORDS_MS);
     shutdown.abort(closing);
     if (await endsWithin(listener.closed, LAST_WORDS_MS)) return;
     listener.destroy();

@@ -1,6 +1,8 @@
 import { durationMs } from "./duration.ts";
-import { type DefaultedName, type Environment, type VariableName, variables } from "./environment.ts";
+import { type DefaultedName, type VariableName, variables } from "./environment.ts";
 import { shown } from "./pod/validate.ts";
+
+export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * The environment while it is read, and everything that is wrong with it. A problem is told as `KEY: wrong, right`: where
@@ -45,24 +47,22 @@ export class Variables {
     return found ?? false;
   }
 
-  /** A whole number within these bounds; undefined when not set or wrong. */
-  wholeNumber(key: VariableName, { least, most }: { least: number; most: number }): number | undefined {
+  /** A whole number within these bounds; the least when it is wrong. */
+  wholeNumber(key: DefaultedName, { least, most }: { least: number; most: number }): number {
     const text = this.nonBlank(key);
-    if (text === undefined) return undefined;
     const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
     if (value >= least && value <= most) return value;
     this.wrong(key, `invalid ${key}: "${text}"`, `set a whole number from ${least} to ${most}`);
-    return undefined;
+    return least;
   }
 
-  /** Milliseconds of a duration of at least `leastMs`; undefined when not set or wrong. */
-  duration(key: VariableName, leastMs: number): number | undefined {
+  /** Milliseconds of a duration of at least `leastMs`; that when it is wrong. */
+  duration(key: DefaultedName, leastMs: number): number {
     const text = this.nonBlank(key);
-    if (text === undefined) return undefined;
     const ms = durationMs(text);
     if (ms !== undefined && ms >= leastMs) return ms;
     this.wrong(key, `invalid ${key}: "${text}"`, `set a duration such as 90s or 15m, from ${leastMs / 1000}s up`);
-    return undefined;
+    return leastMs;
   }
 }
 

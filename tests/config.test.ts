@@ -24,9 +24,9 @@ test("table 1: only KUBE_NAMESPACE is required; everything else has the document
     runtimeDefaultSeccomp: false,
     podTemplate: undefined,
     finishedPodTtlMs: undefined,
+    limits: DEFAULT_LIMITS,
     tls: undefined,
     shutdownGraceMs: 20_000,
-    limits: DEFAULT_LIMITS,
     platform: undefined,
     catalog: { flavors: [], storageClasses: [], capabilities: [] },
   });

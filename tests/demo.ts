@@ -206,7 +206,7 @@ function follow(runner: Runner, id: string, signal: AbortSignal): { first(count:
 
 function printWays(address: string, id: string): void {
   const service = "agynio.api.runner.v1.RunnerService";
-  const grpcurl = "grpcurl -plaintext -import-path proto -proto agynio/api/runner/v1/runner.proto";
+  const grpcurl = "grpcurl -plaintext";
   say(`\n${bold("Both go on running.")} From another terminal in this folder:\n`);
   say(
     `  curl -s -H 'content-type: application/json' http://${address}/${service}/InspectWorkload -d '{"workloadId":"${id}"}'`,

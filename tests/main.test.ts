@@ -1,4 +1,6 @@
 import { expect, test } from "bun:test";
+import { once } from "node:events";
+import { connect } from "node:http2";
 import { linesOf } from "./support/main.ts";
 
 /** The process as it is started, with nothing in its environment but what is given. */
@@ -70,4 +72,30 @@ test("it serves before the cluster answers, tells what it does in JSON lines, an
   child.kill("SIGTERM");
   await untilLine(lines, "shutting down");
   expect(await child.exited).toBe(0);
+});
+
+test("a second signal, of either kind, ends it at once, whatever is under way", async () => {
+  for (const [first, second] of [
+    ["SIGTERM", "SIGINT"],
+    ["SIGINT", "SIGINT"],
+  ] as const) {
+    const child = runner({ ...env, SHUTDOWN_GRACE: "1h" });
+    const lines = linesOf(child.stderr);
+    const { addr } = await untilLine(lines, "gRPC server starting");
+    const session = connect(`http://${addr}`);
+    session.on("error", () => {}); // of the end
+    const stream = session.request({
+      ":method": "POST",
+      ":path": "/agynio.api.runner.v1.RunnerService/Ready",
+      "content-type": "application/grpc",
+    });
+    stream.on("error", () => {});
+    stream.write(Buffer.alloc(1)); // a message that never gets its end
+    await once(session, "remoteSettings");
+    await new Promise((resolve) => session.ping(Buffer.alloc(8), resolve)); // after it, the call is under way
+    child.kill(first);
+    await untilLine(lines, "shutting down");
+    child.kill(second);
+    expect(await child.exited).toBe(1);
+  }
 });

@@ -1,6 +1,6 @@
 import { versionOfThis } from "../cli/version.ts";
-import type { Environment } from "../environment.ts";
 import { errorText } from "../log.ts";
+import type { Environment } from "../variables.ts";
 import { Exam, type Options } from "./exam.ts";
 import { examine, type Result } from "./examine.ts";
 import { countsOf, jsonFor, linesFor, summary } from "./report.ts";

@@ -1,7 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Config } from "../config.ts";
-import type { Environment } from "../environment.ts";
 import { StartWorkloadRequestSchema } from "../gen/agynio/api/runner/v1/runner_pb.ts";
 import type { Access } from "../kube/access.ts";
 import { Kube } from "../kube/client.ts";
@@ -13,6 +12,7 @@ import { createLog } from "../log.ts";
 import { type Plan, planWorkload } from "../pod/spec.ts";
 import { redact, Secret } from "../secret.ts";
 import { planSettingsFrom } from "../settings.ts";
+import type { Environment } from "../variables.ts";
 import type { Admission } from "./admission.ts";
 import type { Check, Right } from "./check.ts";
 import type { Probe } from "./probe.ts";

@@ -73,10 +73,9 @@ export class Call {
           ? error
           : new ConnectError("internal error", Code.Internal, undefined, undefined, error);
       if (!this.#stream.destroyed && !this.#stream.closed) this.#response.fail(failure);
-      if (!this.#isSeen) {
-        if (failure.code === Code.ResourceExhausted) this.#options.usage.refuse("messageBytes");
-        return failure;
-      }
+      if (this.#isSeen) return undefined;
+      this.#countTooLarge(failure);
+      return failure;
     } finally {
       this.abort(OVER);
     }
@@ -89,6 +88,12 @@ export class Call {
     this.#arrivesBy = Number.POSITIVE_INFINITY;
     this.#options.usage.refuse("requestMs");
     this.#envelopes.fail(new ConnectError("the request did not arrive in time", Code.DeadlineExceeded));
+  }
+
+  /** For a failure to receive a message. */
+  #countTooLarge(error: unknown): void {
+    const isTooLarge = error instanceof ConnectError && error.code === Code.ResourceExhausted;
+    if (isTooLarge) this.#options.usage.refuse("messageBytes");
   }
 
   /** Fires the signal of the call and wakes it wherever it waits for its caller. The first reason counts. */
@@ -104,9 +109,9 @@ export class Call {
     const { spec, codec, interceptors } = this.#options;
     if (spec.kind === "unary") {
       const envelope = await this.#envelopes.single();
-      this.#arrivesBy = Number.POSITIVE_INFINITY;
       const input = envelope.compressed ? await this.#decompressed(envelope) : codec.parse(envelope.data);
       this.#isSeen = true;
+      this.#arrivesBy = Number.POSITIVE_INFINITY;
       await this.#response.end(await invokeUnary(spec, this.#context, input, interceptors));
       return;
     }
@@ -126,19 +131,14 @@ export class Call {
   /** The next message; one that is too large is counted. */
   async #next(): Promise<Message | undefined> {
     try {
-      return await this.#parsed();
+      const envelope = await this.#envelopes.next();
+      this.#arrivesBy = Number.POSITIVE_INFINITY;
+      if (envelope === undefined) return undefined;
+      return envelope.compressed ? await this.#decompressed(envelope) : this.#options.codec.parse(envelope.data);
     } catch (error) {
-      const isTooLarge = error instanceof ConnectError && error.code === Code.ResourceExhausted;
-      if (isTooLarge) this.#options.usage.refuse("messageBytes");
+      this.#countTooLarge(error);
       throw error;
     }
-  }
-
-  async #parsed(): Promise<Message | undefined> {
-    const envelope = await this.#envelopes.next();
-    this.#arrivesBy = Number.POSITIVE_INFINITY;
-    if (envelope === undefined) return undefined;
-    return envelope.compressed ? this.#decompressed(envelope) : this.#options.codec.parse(envelope.data);
   }
 
   async #decompressed({ data }: Envelope): Promise<Message> {

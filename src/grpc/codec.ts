@@ -36,10 +36,25 @@ export const binaryCodec = ({ input, output }: DescMethod, { binaryOptions }: Co
     bytes.length === 0
       ? create(input)
       : attempt("parse binary", Code.Internal, () => fromBinary(input, bytes, binaryOptions)),
-  serialize: (message) =>
+  serialize: kept((message) =>
     attempt("serialize binary", Code.Internal, () => toBinary<DescMessage>(output, message, binaryOptions)),
+  ),
   split: (message) => attempt("serialize binary", Code.Internal, () => split(output, message)),
 });
+
+/** `serialize`, once for each message that is frozen: nobody changes it any more, and its handler will give it again. */
+function kept(serialize: Codec["serialize"]): Codec["serialize"] {
+  const bytes = new WeakMap<Message, Uint8Array>();
+  return (message) => {
+    if (!Object.isFrozen(message)) return serialize(message);
+    let known = bytes.get(message);
+    if (known === undefined) {
+      known = serialize(message);
+      bytes.set(message, known);
+    }
+    return known;
+  };
+}
 
 /** Fields that are not known are ignored, as everywhere in Connect. */
 export function jsonCodec({ input, output }: DescMethod, { jsonOptions }: CodecOptions): Codec {

@@ -10,6 +10,11 @@ export interface ListPage<T> {
 /** ERROR events are no events here: they end the watch with a KubeError. */
 export type WatchEvent<T> = { type: "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK"; object: T };
 
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** Throws for bytes that are no UTF-8: guessing at them would make a name that no object has. */
+export const utf8 = (bytes: Uint8Array): string => decoder.decode(bytes);
+
 /** The kind decides; what an object holds beyond that is the API server's promise. */
 export function isKind<T>(value: unknown, kind: string): value is T {
   return isObject(value) && value.kind === kind && isObject(value.metadata);
@@ -43,7 +48,9 @@ export function eventOf<T>(line: string): WatchEvent<T> | ReturnType<typeof stat
 }
 
 const isEvent = <T>(value: Record<string, unknown>): value is WatchEvent<T> =>
-  EVENT_TYPES.includes(value.type) && isObject(value.object) && isObject(value.object.metadata);
+  EVENT_TYPES.includes(value.type) &&
+  isObject(value.object) &&
+  (value.type === "BOOKMARK" ? isObject(value.object.metadata) : isIdentified(value.object));
 
 const statusOf = (value: Record<string, unknown>) =>
   value.type === "ERROR" && isStatus(value.object) ? value.object : undefined;

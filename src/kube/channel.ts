@@ -292,7 +292,10 @@ function outcomeOf(status: KubeStatus | undefined): { code: number } | { error: 
   if (status?.status === "Success") return { code: 0 };
   if (status?.status !== "Failure") return { error: new KubeError(500, "", "the exec status could not be read") };
   if (status.reason !== "NonZeroExitCode") return { error: fromStatus(status, 500) };
-  const code = Number(status.details?.causes?.find(({ reason }) => reason === "ExitCode")?.message);
+  const causes: unknown = status.details?.causes;
+  // Checked in depth: whatever were thrown here would be thrown into the socket's event, and end the process.
+  const cause = Array.isArray(causes) ? causes.find((each) => each?.reason === "ExitCode") : undefined;
+  const code = Number(cause?.message);
   if (Number.isInteger(code) && code > 0 && code <= 255) return { code };
   return { error: new KubeError(500, "", "the exec status names no exit code") };
 }

@@ -175,7 +175,8 @@ export class Collection<T> {
     let page = await this.#page(query, signal);
     const { items } = page;
     const version = page.metadata.resourceVersion; // all pages show the state of the first
-    while (page.metadata.continue) {
+    for (let pages = 1; page.metadata.continue; pages++) {
+      if (pages === MAX_PAGES) throw new KubeError(200, "", `a list of more than ${MAX_PAGES} pages`);
       page = await this.#page([...query, ["continue", page.metadata.continue]], signal);
       for (const item of page.items) items.push(item); // one by one: the arguments of a call are limited in number
     }
@@ -285,5 +286,7 @@ function given(parameters: Record<string, string | undefined>): Query {
 
 /** Items a page: about a mebibyte of Pods. */
 const PAGE = 500;
+/** More are an attack or a mistake: a million objects. */
+const MAX_PAGES = 2_000;
 /** How often a list is begun before it is given up: a cluster where tokens expire that fast cannot be listed. */
 const LIST_ATTEMPTS = 3;

@@ -1,3 +1,6 @@
+/** API servers ask for seconds; whoever asks for more than this would stop us for good. */
+const MAX_RETRY_AFTER_SECONDS = 300;
+
 /** What the API server's Status object says, as far as callers look at it (meta/v1 Status). */
 export interface KubeStatus {
   readonly status?: string;
@@ -58,13 +61,13 @@ export function fromStatus(status: KubeStatus, httpStatus: number, retryAfter?: 
   const code = typeof status.code === "number" && status.code > 0 ? status.code : httpStatus;
   const reason = typeof status.reason === "string" ? status.reason : "";
   const message = typeof status.message === "string" ? status.message.trim() : "";
-  const { retryAfterSeconds } = status.details ?? {};
+  const told = Number(status.details?.retryAfterSeconds ?? Number.NaN);
   return new KubeError(
     code,
     reason,
     message === "" ? `the Kubernetes API answered ${code} ${reason}`.trim() : message,
     {
-      retryAfterSeconds: typeof retryAfterSeconds === "number" ? retryAfterSeconds : secondsOf(retryAfter),
+      retryAfterSeconds: told >= 0 ? Math.min(told, MAX_RETRY_AFTER_SECONDS) : secondsOf(retryAfter),
     },
   );
 }
@@ -103,5 +106,6 @@ export const isStatus = (value: unknown): value is KubeStatus =>
 
 /** Retry-After in seconds; the form with a date is not used by the API server. */
 function secondsOf(retryAfter: string | null | undefined): number | undefined {
-  return retryAfter != null && /^\d{1,6}$/.test(retryAfter.trim()) ? Number(retryAfter) : undefined;
+  if (retryAfter == null || !/^\d+$/.test(retryAfter.trim())) return undefined;
+  return Math.min(Number(retryAfter), MAX_RETRY_AFTER_SECONDS);
 }

@@ -1,6 +1,7 @@
 import manifest from "../../package.json" with { type: "json" };
 import { Backoff, boundedSignal } from "../time.ts";
 import type { Access, Credentials } from "./access.ts";
+import { utf8 } from "./answer.ts";
 import { fromAnswer, KubeError, noAnswer } from "./error.ts";
 
 /** A unary request, retries included, is over by then (promises, I4). */
@@ -10,7 +11,7 @@ const RETRIES = 2;
 /** A Retry-After longer than this is the caller's matter, in seconds. */
 const MAX_RETRY_AFTER_SECONDS = 5;
 /** Larger bodies are an attack or a mistake: a LIST page of 500 Pods is about 5 MiB. */
-const MAX_BODY_BYTES = 256 * 1024 * 1024;
+const MAX_BODY_BYTES = 64 * 1024 * 1024;
 /** A Status is some hundred bytes; what a proxy writes instead is not read to its end. */
 const MAX_ERROR_BODY_BYTES = 64 * 1024;
 /** An idle connection older than this is not used again, in seconds: proxies drop them without a word. */
@@ -179,10 +180,10 @@ export class Transport {
       status = response.status;
       date = response.headers.get("date");
       if (!response.ok) {
-        const text = await boundedText(response, MAX_ERROR_BODY_BYTES, "cut");
-        throw fromAnswer(status, text, response.headers.get("retry-after"));
+        const body = await boundedBody(response, MAX_ERROR_BODY_BYTES, "cut");
+        throw fromAnswer(status, body.toString("utf8"), response.headers.get("retry-after"));
       }
-      return parsed(await boundedText(response, MAX_BODY_BYTES, "refuse"), status);
+      return parsed(await boundedBody(response, MAX_BODY_BYTES, "refuse"), status);
     } catch (error) {
       if (error instanceof KubeError || signal.aborted) throw error;
       throw noAnswer("the Kubernetes API cannot be reached", error);
@@ -212,16 +213,16 @@ function mayRepeat(
   return status === 429 || (repeatable && (status === 0 || status >= 500));
 }
 
-function parsed(text: string, status: number): unknown {
+function parsed(body: Uint8Array, status: number): unknown {
   try {
-    return JSON.parse(text);
+    return JSON.parse(utf8(body));
   } catch {
     throw new KubeError(status, "", "the Kubernetes API answered something that is not JSON");
   }
 }
 
-async function boundedText(response: Response, limit: number, beyond: "cut" | "refuse"): Promise<string> {
-  if (response.body === null) return "";
+async function boundedBody(response: Response, limit: number, beyond: "cut" | "refuse"): Promise<Buffer> {
+  if (response.body === null) return Buffer.alloc(0);
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of response.body) {
@@ -231,5 +232,5 @@ async function boundedText(response: Response, limit: number, beyond: "cut" | "r
     if (beyond === "cut") break;
     throw new KubeError(response.status, "", `the Kubernetes API answered more than ${limit} bytes`);
   }
-  return Buffer.concat(chunks).toString("utf8", 0, Math.min(size, limit));
+  return Buffer.concat(chunks, Math.min(size, limit));
 }

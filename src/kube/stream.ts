@@ -1,6 +1,7 @@
 import http from "node:http";
 import https from "node:https";
 import { boundedSignal, startTimer } from "../time.ts";
+import { utf8 } from "./answer.ts";
 import { fromAnswer, KubeError, noAnswer } from "./error.ts";
 import { credentialsOf, type Query, type ResourcePath, type Transport, USER_AGENT, urlOf } from "./request.ts";
 
@@ -133,7 +134,15 @@ async function errorBody(response: http.IncomingMessage, signal: AbortSignal): P
   return Buffer.concat(chunks).toString("utf8", 0, MAX_ERROR_BODY_BYTES);
 }
 
-/** Lines without their line feed. A line over `limit` bytes, or one that has no end, throws KubeError. */
+function lineOf(parts: readonly Uint8Array[]): string {
+  try {
+    return utf8(Buffer.concat(parts));
+  } catch (error) {
+    throw noAnswer("a line that is not UTF-8", error);
+  }
+}
+
+/** Lines without their line feed. One that is not UTF-8, one over `limit` bytes, or one that has no end, throws KubeError. */
 export async function* linesOf(chunks: AsyncIterable<Uint8Array>, limit = MAX_LINE_BYTES): AsyncGenerator<string> {
   let parts: Uint8Array[] = [];
   let size = 0;
@@ -146,7 +155,7 @@ export async function* linesOf(chunks: AsyncIterable<Uint8Array>, limit = MAX_LI
       size += part.length;
       if (size > limit) throw noAnswer(`a line of more than ${limit} bytes`);
       if (at === -1) break;
-      yield Buffer.concat(parts).toString("utf8");
+      yield lineOf(parts);
       parts = [];
       size = 0;
       from = at + 1;

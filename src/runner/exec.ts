@@ -166,7 +166,7 @@ class Session {
         if (execution.cutBy?.kill) this.#killed = this.#kill(execution, connection);
         else {
           connection.close();
-          if (this.#start.options?.tty && connection.isWrapped) void this.#hangUp(execution);
+          if (this.#start.options?.tty && connection.isWrapped) void this.#parts.underway.add(this.#hangUp(execution));
         }
       },
       { once: true },

@@ -26,6 +26,8 @@ export class Cut {
   }
 }
 
+const SHUT_DOWN = new Cut(ExecExitReason.CANCELLED, { detail: "the runner is shutting down" });
+
 export interface ExecutionLimits {
   /** Milliseconds from the start; 0: none. */
   readonly timeoutMs: number;
@@ -103,13 +105,25 @@ export class Executions {
   /** Those that have ended, by reason, for metrics. */
   readonly ended = new Tally(REASONS);
   readonly #running = new Map<string, Execution>();
+  /** Resolves when the last one has gone after `end`. */
+  #end: PromiseWithResolvers<void> | undefined;
 
   open(limits: ExecutionLimits): Execution {
     const execution = new Execution(limits, ({ id, endedBy }) => {
       if (this.#running.delete(id)) this.ended.add(reasonName(endedBy));
+      if (this.#running.size === 0) this.#end?.resolve();
     });
     this.#running.set(execution.id, execution);
+    if (this.#end !== undefined) execution.cut(SHUT_DOWN);
     return execution;
+  }
+
+  /** Cancels all, and those that still come; resolves when each has told its exit to who reads it. */
+  end(): Promise<void> {
+    this.#end ??= Promise.withResolvers();
+    for (const execution of this.#running.values()) execution.cut(SHUT_DOWN);
+    if (this.#running.size === 0) this.#end.resolve();
+    return this.#end.promise;
   }
 
   /** False for one that is not known or has ended; true also when another cause came first. */

@@ -4,6 +4,7 @@ import type { PlanSettings } from "../pod/spec.ts";
 import type { PodWatcher } from "../watcher.ts";
 import type { Executions } from "./execution.ts";
 import type { Traffic } from "./traffic.ts";
+import type { Underway } from "./underway.ts";
 
 /** What the handlers work with; wired once, in app.ts. */
 export interface Parts {
@@ -12,6 +13,8 @@ export interface Parts {
   readonly pods: PodWatcher;
   readonly executions: Executions;
   readonly traffic: Traffic;
+  /** What the process waits for before it ends. */
+  readonly underway: Underway;
   readonly settings: Omit<PlanSettings, "newWorkloadId" | "nonce">;
   readonly log: Log;
 }

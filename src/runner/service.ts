@@ -1,12 +1,12 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { RunnerService } from "../gen/agynio/api/runner/v1/runner_pb.ts";
 import { MANAGED_SELECTOR, VOLUME_KEY_LABEL, WORKLOAD_KEY_LABEL, workloadIdOf } from "../pod/names.ts";
-import { inspectionOf } from "../pod/status.ts";
 import { requireSelector } from "../pod/validate.ts";
 import { putArchive } from "./archive.ts";
 import { streamEvents } from "./events.ts";
 import { exec } from "./exec.ts";
 import { findPod, nameOf, requireText, requireWorkloadId } from "./find.ts";
+import { Inspections } from "./inspections.ts";
 import { streamWorkloadLogs } from "./logs.ts";
 import { annotate } from "./observe.ts";
 import type { Parts } from "./parts.ts";
@@ -17,31 +17,31 @@ type Service = Required<ServiceImpl<typeof RunnerService>>;
 type Lists = Pick<Service, "listWorkloads" | "findWorkloadsByLabels" | "listWorkloadsByVolume" | "listVolumes">;
 
 /** All RPCs of RunnerService in proto order: short ones in full, long ones by name (runner-api.md section 6). */
-export const runnerService = (parts: Parts): Service => ({
+export const runnerService = (parts: Parts, inspections = new Inspections()): Service => ({
   ready: () => ({ status: "ok" }),
 
   async startWorkload(request, context) {
-    return startWorkload(request, parts, context);
+    return parts.underway.carry(startWorkload(request, parts, context), context.signal);
   },
 
   async stopWorkload({ workloadId, timeoutSec }, context) {
     const id = requireWorkloadId(workloadId);
     annotate(context, { workload_id: id });
-    await stopWorkload(id, timeoutSec, parts, context.signal);
+    await parts.underway.carry(stopWorkload(id, timeoutSec, parts, context.signal), context.signal);
     return {};
   },
 
   async removeWorkload({ workloadId, force, removeVolumes }, context) {
     const id = requireWorkloadId(workloadId);
     annotate(context, { workload_id: id });
-    await removeWorkload(id, { force, removeVolumes }, parts, context.signal);
+    await parts.underway.carry(removeWorkload(id, { force, removeVolumes }, parts, context.signal), context.signal);
     return {};
   },
 
   async inspectWorkload({ workloadId }, context) {
     const id = requireWorkloadId(workloadId);
     annotate(context, { workload_id: id });
-    return inspectionOf(await findPod(parts, id, context.signal), id);
+    return inspections.of(await findPod(parts, id, context.signal), id);
   },
 
   async getWorkloadLabels({ workloadId }, context) {
@@ -56,7 +56,7 @@ export const runnerService = (parts: Parts): Service => ({
   async removeVolume({ volumeName }, context) {
     const name = requireText(volumeName, "volume_name_required");
     annotate(context, { pvc: name });
-    await removeVolume(name, parts, context.signal);
+    await parts.underway.carry(removeVolume(name, parts, context.signal), context.signal);
     return {};
   },
 

@@ -234,9 +234,9 @@ describe("with everything switched on", () => {
 
   test("a probe of another kind stands in for the TCP one", () => {
     const { livenessProbe, readinessProbe, startupProbe } = containerOf(objects);
-    expect(livenessProbe).toMatchObject({ grpc: { port: 50051 }, periodSeconds: 10 });
+    expect(livenessProbe).toMatchObject({ exec: { command: ["k8s-runner", "check-config"] }, periodSeconds: 10 });
     expect(livenessProbe.tcpSocket).toBeUndefined();
-    expect(readinessProbe.httpGet).toEqual({ path: "/readyz", port: "grpc" });
+    expect(readinessProbe.httpGet).toEqual({ path: "/ready", port: 9000 });
     expect(readinessProbe.tcpSocket).toBeUndefined();
     expect(startupProbe).toEqual({ tcpSocket: { port: "grpc" }, periodSeconds: 2, failureThreshold: 30 });
   });

@@ -63,6 +63,22 @@ describe("one value at a time", () => {
     ).toEqual([]);
   });
 
+  test("a probe of the runner's own pages or of gRPC, by HTTPS where TLS is on", () => {
+    const readyz = { path: "/readyz", port: "grpc" };
+    const probes = { livenessProbe: { grpc: { port: 50051 } }, readinessProbe: { httpGet: readyz } };
+    const cleartext = containerOf(render(probes));
+    expect(cleartext.livenessProbe.grpc).toEqual({ port: 50051 });
+    expect(cleartext.readinessProbe.httpGet).toEqual(readyz);
+    const tls = { enabled: true, secretName: "s" };
+    for (const httpGet of [readyz, { ...readyz, port: 50051 }])
+      expect(containerOf(render({ tls, readinessProbe: { httpGet } })).readinessProbe.httpGet).toEqual({
+        ...httpGet,
+        scheme: "HTTPS",
+      });
+    const beside = { path: "/", port: 9000 };
+    expect(containerOf(render({ tls, readinessProbe: { httpGet: beside } })).readinessProbe.httpGet).toEqual(beside);
+  });
+
   test("a registry of the installation, and a tag", () => {
     const values = { global: { imageRegistry: "mirror.example.com" }, image: { registry: "other", tag: 1.5 } };
     expect(containerOf(render(values)).image).toBe("mirror.example.com/ghcr.io/agynio/k8s-runner:1.5");
@@ -88,6 +104,18 @@ describe("what is refused, with a text that says what to do", () => {
     [{ extraEnvVars: ziti, replicaCount: 2 }, "ZITI_ENABLED needs replicaCount 1 and no autoscaling"],
     [{ extraEnvVars: ziti, autoscaling: { enabled: true } }, "ZITI_ENABLED needs replicaCount 1 and no autoscaling"],
     [{ tls: { enabled: true } }, "tls.secretName is required when tls.enabled is true"],
+    [{ tls: { requireClientCertificate: true } }, "tls.requireClientCertificate needs tls.enabled"],
+    [
+      { tls: { enabled: true, secretName: "s" }, livenessProbe: { grpc: { port: 50051 } } },
+      "a grpc probe cannot speak TLS: with tls.enabled, use tcpSocket, or httpGet of /healthz and /readyz",
+    ],
+    [
+      {
+        tls: { enabled: true, secretName: "s", requireClientCertificate: true },
+        readinessProbe: { httpGet: { path: "/readyz", port: "grpc" } },
+      },
+      "an httpGet probe has no certificate to show: with tls.requireClientCertificate, use tcpSocket",
+    ],
     [{ ingress: { enabled: true } }, "ingress.hosts is required when ingress.enabled is true"],
     [{ configMounts: [{ name: "a", mountPath: "/a" }] }, "configMounts[a].configMap or .secret is required"],
     [{ replicacount: 2 }, "replicacount"],

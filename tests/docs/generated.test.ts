@@ -8,8 +8,8 @@ test.each(Object.entries(generated))("docs/%s says what the code says (else: `bu
 });
 
 const ROOT = `${import.meta.dir}/../..`;
-/** Read where they are used: how the cluster is reached, where a directory can be made, what the companion is handed on. */
-const elsewhere = /^(KUBE(CONFIG|RNETES_SERVICE_(HOST|PORT))|HOME|TMPDIR|PATH|NO_COLOR|E2E_\w+)$/;
+/** Read where they are used: how the cluster is reached, where a directory can be made, how a client reaches a runner. */
+const elsewhere = /^(KUBE(CONFIG|RNETES_SERVICE_(HOST|PORT))|HOME|TMPDIR|PATH|NO_COLOR|(E2E|RUNNER)_\w+)$/;
 
 test("no source reads a variable that is not in the list of them", async () => {
   const unlisted: string[] = [];
@@ -19,6 +19,13 @@ test("no source reads a variable that is not in the list of them", async () => {
       if (!(name in variables) && !elsewhere.test(name)) unlisted.push(`${path}: ${name}`);
   }
   expect(unlisted).toEqual([]);
+});
+
+test("every variable of the list is one that some source reads", async () => {
+  let sources = "";
+  for await (const path of new Glob("src/**/*.ts").scan(ROOT))
+    if (path !== "src/environment.ts") sources += await Bun.file(`${ROOT}/${path}`).text();
+  expect(Object.keys(variables).filter((name) => !sources.includes(`"${name}"`))).toEqual([]);
 });
 
 test("every variable that the chart sets is one that the process reads", async () => {

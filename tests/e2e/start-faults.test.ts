@@ -1,16 +1,18 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { Code, ConnectError } from "@connectrpc/connect";
-import { VolumeKind } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { RunnerService, VolumeKind } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import type { Fault, ProxiedRequest } from "../support/faults/fault.ts";
+import { Gate } from "../support/gate.ts";
 import { gatedRunner } from "../support/gated.ts";
 import { runnerProcess } from "../support/process.ts";
 import { freshId, idling, type RunnerClient, type StartRequest } from "../support/runner.ts";
 import { sweeping } from "../support/sweeping.ts";
-import { until } from "../support/wait.ts";
+import { refusal, until } from "../support/wait.ts";
 
 // Ruling 6: a start that fails at any point, however it does, leaves nothing of itself behind, and the id can be used again.
-setDefaultTimeout(60_000);
 const { runner, gate, behind } = gatedRunner();
+setDefaultTimeout(60_000);
 
 /** What nobody but the cluster may ever be told. */
 const CANARY = `canary-${freshId()}`;
@@ -121,6 +123,51 @@ test.each(Array.from({ length: CALLS }, (_, index) => index + 1))("a caller that
   expect(await startAgain(runner().client, request)).toBeUndefined();
   await runner().client.removeWorkload({ workloadId, force: true, removeVolumes: true });
 });
+
+describe.each([
+  ["completes the start", "20s"],
+  ["undoes the start when its time is up", "0"],
+])("a runner that is told to end %s", (_name, grace) => {
+  test.each(Array.from({ length: CALLS }, (_, index) => index + 1))("at call %d of it", async (number) => {
+    const workloadId = runner().ledger.workload(freshId());
+    const request = wholeStart(workloadId);
+    await using own = await Gate.over(runner().backend.access);
+    await using ending = await runnerProcess(own, runner().backend.namespace, { SHUTDOWN_GRACE: grace });
+    const arrived = Promise.withResolvers<void>();
+    const released = Promise.withResolvers<undefined>();
+    let calls = 0;
+    own.fault = (each) => {
+      if (!isOfStart(each) || ++calls !== number) return undefined;
+      arrived.resolve();
+      return released.promise;
+    };
+    const answer = startAgain(ending.client, request);
+    await arrived.promise;
+    await ending.terminate();
+    const late = createClient(RunnerService, createGrpcTransport({ baseUrl: ending.baseUrl }));
+    // One that was on its way as the port closed is reset.
+    await until(
+      "new calls are refused",
+      async () => (await refusal(late.ready({}))).code === "Unavailable" || undefined,
+    );
+    if (grace === "0") expect(await answer).toBe(Code.Unavailable); // before its end is known: its connection is dropped
+    released.resolve(undefined);
+    expect(await answer).toBe(grace === "0" ? Code.Unavailable : undefined);
+    expect(await ending.exited).toBe(0);
+    expect(ending.log()).not.toContain("in the middle of changes");
+    // Secrets are collected by the cluster, in its own time.
+    const { pod, claims } = await state(workloadId, request);
+    expect([pod, claims]).toEqual(grace === "0" ? ["none", 0] : ["whole", 2]);
+    expect(await settled(workloadId, request)).toBe(grace === "0" ? "nothing" : "whole");
+    await removed(workloadId);
+  });
+});
+
+/** Also when it is not there. */
+const removed = (workloadId: string) =>
+  runner()
+    .client.removeWorkload({ workloadId, force: true, removeVolumes: true })
+    .catch((error: unknown) => expect(ConnectError.from(error).code).toBe(Code.NotFound));
 
 test("no fault brings a secret into the log, at debug level", () => {
   const log = behind().logText();

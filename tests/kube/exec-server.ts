@@ -46,6 +46,11 @@ export class ServerEnd {
     this.socket.end();
   }
 
+  /** Bytes as they are, frames or not. */
+  write(bytes: Uint8Array): Promise<void> {
+    return new Promise((resolve) => this.socket.write(bytes, () => resolve()));
+  }
+
   /** Resolves when `holds`, looked at after each frame of the client. */
   async until(holds: () => boolean): Promise<void> {
     while (!holds()) await new Promise<void>((resolve) => this.#arrived.push(resolve));

@@ -1,10 +1,23 @@
 import { describe, expect, test } from "bun:test";
 import { once } from "node:events";
 import { constants } from "node:http2";
+import { connect as connectTls } from "node:tls";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
-import { ACK, callHead, END_HEADERS, END_STREAM, frame, framesIn, Raw, Type } from "../abuse/wire.ts";
+import {
+  ACK,
+  callHead,
+  END_HEADERS,
+  END_STREAM,
+  frame,
+  framesIn,
+  goawayCode,
+  PREFACE,
+  Raw,
+  Type,
+} from "../abuse/wire.ts";
+import { certificates } from "../support/certificates.ts";
 import { until } from "../support/wait.ts";
 import {
   envelope,
@@ -115,6 +128,27 @@ describe("connections", () => {
     session.ping(Buffer.from("12345678"), (_error, _ms, payload) => resolve(payload.toString()));
     expect(await promise).toBe("12345678");
   });
+});
+
+test("over TLS it is the same", async () => {
+  const { servers, server: pair } = certificates();
+  const material = { cert: pair.certPem, key: pair.keyPem, clientCa: undefined };
+  await using server = await startTestServer({ tls: material, limits: { headerMs: 200, connectionsPerAddress: 2 } });
+  using silent = await tcp(server.port); // agrees on nothing
+  const socket = connectTls({ host: "127.0.0.1", port: server.port, ca: servers.caPem, ALPNProtocols: ["h2"] });
+  socket.on("error", () => undefined);
+  await once(socket, "secureConnect");
+  using third = await tcp(server.port);
+  await once(third, "close");
+  expect(server.usage.refused().connectionsPerAddress).toBe(1);
+  const received: Buffer[] = [];
+  socket.on("data", (chunk: Buffer) => received.push(chunk));
+  const priority = frame(Type.PRIORITY, 0, 3, Buffer.from([0, 0, 0, 0, 1]));
+  socket.write(Buffer.concat([PREFACE, frame(Type.SETTINGS, 0, 0), ...Array<Buffer>(2_000).fill(priority)]));
+  await Promise.all([once(socket, "close"), once(silent, "close")]);
+  expect(goawayCode(Buffer.concat(received))).toBe(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  expect(server.usage.refused()).toMatchObject({ frames: 1, headerMs: 1 });
+  await until("all is given back", () => server.usage.current().connections === 0 || undefined);
 });
 
 describe("streams", () => {

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { create } from "@bufbuild/protobuf";
 import {
   Code,
   ConnectError,
@@ -8,7 +9,7 @@ import {
   type ServiceImpl,
 } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
+import { ReadyResponseSchema, RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import { createLog } from "../../src/log.ts";
 import { startServer } from "../../src/server.ts";
 import { envelope, http2Session, SERVICE } from "./harness.ts";
@@ -152,4 +153,14 @@ test("a second message is refused before the request ends", async () => {
   expect(await headers).toMatchObject({ "grpc-status": String(Code.Unimplemented) });
   expect(calls).toBe(0);
   stream.destroy();
+});
+
+test("an answer that its handler gives again is told as it is by then, unless it is frozen", async () => {
+  const answer = create(ReadyResponseSchema, { status: "before" });
+  await using runner = await serving({ ready: () => answer });
+  expect((await runner.client.ready({})).status).toBe("before");
+  answer.status = "after";
+  expect((await runner.client.ready({})).status).toBe("after");
+  Object.freeze(answer);
+  for (const _ of [1, 2]) expect((await runner.client.ready({})).status).toBe("after");
 });

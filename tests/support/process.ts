@@ -5,12 +5,13 @@ import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import type { Gate } from "./gate.ts";
+import { startMain } from "./main.ts";
 
 /** As `bun run start` and the image have it (docs/performance.md, Memory). */
 export const COLLECTOR = { BUN_JSC_forceRAMSize: "134217728" };
 
-/** The runner as a process of its own behind the gate: one that can be killed, and whose memory is its own. */
-export async function runnerProcess({ url }: Gate, namespace: string) {
+/** The runner as a process of its own behind the gate: one that can be ended, and whose memory is its own. */
+export async function runnerProcess({ url }: Gate, namespace: string, more: Record<string, string> = {}) {
   const directory = mkdtempSync(join(tmpdir(), "runner-process-"));
   const kubeconfig = join(directory, "config");
   const cluster = { server: url, "insecure-skip-tls-verify": true };
@@ -23,31 +24,31 @@ export async function runnerProcess({ url }: Gate, namespace: string) {
     users: [{ name: "u", user: {} }],
   };
   writeFileSync(kubeconfig, JSON.stringify(config));
-  const env = {
+  const main = startMain({
     KUBECONFIG: kubeconfig,
     KUBE_NAMESPACE: namespace,
     GRPC_ADDR: "127.0.0.1:0",
     PVC_STORAGE_SIZE: "1Mi",
     ...COLLECTOR,
-  };
-  const child = Bun.spawn([process.execPath, "src/main.ts"], { env, stdout: "ignore", stderr: "pipe" });
-  let log = "";
-  let address: string | undefined;
-  for await (const data of child.stderr) {
-    log += Buffer.from(data).toString();
-    address = /"addr":"([^"]+)"/.exec(log)?.[1];
-    if (address !== undefined) break;
-  }
-  if (address === undefined) throw new Error(`the runner did not start: ${log}`);
+    ...more,
+  });
+  const { addr } = await main.line("gRPC server starting");
+  const { child } = main;
   return {
-    baseUrl: `http://${address}`,
+    baseUrl: `http://${addr}`,
     pid: child.pid,
-    client: createClient(RunnerService, createGrpcTransport({ baseUrl: `http://${address}` })),
+    client: createClient(RunnerService, createGrpcTransport({ baseUrl: `http://${addr}` })),
     kill: () => child.kill("SIGKILL"),
+    /** As a kubelet does it, and what is told in the log then. */
+    async terminate(): Promise<void> {
+      child.kill("SIGTERM");
+      await main.line("shutting down");
+    },
+    /** The exit status. */
     exited: child.exited,
+    log: main.text,
     async [Symbol.asyncDispose]() {
-      child.kill("SIGKILL");
-      await child.exited;
+      await main[Symbol.asyncDispose]();
       rmSync(directory, { recursive: true });
     },
   };

@@ -82,6 +82,9 @@ rights and policies there: whichever was changed from the default is meant; two 
 {{- if .Values.workloadPodTemplate }}
 {{- $own = append $own (dict "name" "WORKLOAD_POD_TEMPLATE" "value" "/etc/k8s-runner/pod-template/pod-template.yaml") }}
 {{- end }}
+{{- if and .Values.tls.requireClientCertificate (not .Values.tls.enabled) }}
+{{- fail "tls.requireClientCertificate needs tls.enabled: without TLS nobody shows a certificate" }}
+{{- end }}
 {{- if .Values.tls.enabled }}
 {{- $own = append $own (dict "name" "TLS_CERT_FILE" "value" "/etc/k8s-runner/tls/tls.crt") }}
 {{- $own = append $own (dict "name" "TLS_KEY_FILE" "value" "/etc/k8s-runner/tls/tls.key") }}
@@ -106,9 +109,24 @@ rights and policies there: whichever was changed from the default is meant; two 
 {{- end }}
 {{- end }}
 
-{{/* A probe is always rendered: tools remove them by JSON patch, which fails where there is none. */}}
+{{/*
+A probe is always rendered: tools remove them by JSON patch, which fails where there is none. Takes the root and the probe. Of the
+runner's own port, a kubelet asks by HTTPS where TLS is on; it has no TLS for gRPC, and no certificate to show.
+*/}}
 {{- define "k8s-runner.probe" -}}
-{{- $probe := omit (. | default dict) "enabled" }}
+{{- $tls := (index . 0).Values.tls }}
+{{- $probe := omit (index . 1 | default dict) "enabled" }}
+{{- if and $tls.enabled $probe.grpc }}
+{{- fail "a grpc probe cannot speak TLS: with tls.enabled, use tcpSocket, or httpGet of /healthz and /readyz" }}
+{{- end }}
+{{- with $probe.httpGet }}
+{{- if and $tls.enabled (has (toString .port) (list "grpc" "50051")) }}
+{{- if $tls.requireClientCertificate }}
+{{- fail "an httpGet probe has no certificate to show: with tls.requireClientCertificate, use tcpSocket" }}
+{{- end }}
+{{- $probe = set $probe "httpGet" (merge (dict) . (dict "scheme" "HTTPS")) }}
+{{- end }}
+{{- end }}
 {{- if or $probe.httpGet $probe.grpc $probe.exec }}
 {{- $probe = omit $probe "tcpSocket" }}
 {{- else if not $probe.tcpSocket }}
