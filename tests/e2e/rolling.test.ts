@@ -10,7 +10,7 @@ import { type RunnerClient, sharedRunner } from "../support/runner.ts";
 import { until } from "../support/wait.ts";
 
 const runner = sharedRunner();
-setDefaultTimeout(90_000);
+setDefaultTimeout(120_000);
 
 /** A Service with one Pod behind it at a time: connections go to where it points when they come. */
 async function service() {
@@ -83,7 +83,7 @@ test("runners that replace one another under load lose no unary call that may be
       while (!over) await call(() => make(client));
     }),
   );
-  for (let round = 0; round < 4; round++) {
+  for (let round = 0; round < 3; round++) {
     const before = told.ok;
     const next = await start();
     // As a rollout does it: the new one is ready, then the old one is told to end while callers still come to it.

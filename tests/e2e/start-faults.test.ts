@@ -150,7 +150,7 @@ describe.each([
       "new calls are refused",
       async () => (await refusal(late.ready({}))).code === "Unavailable" || undefined,
     );
-    if (grace === "0") expect(await answer).toBe(Code.Unavailable); // before its end is known: its connection is dropped
+    if (grace === "0") expect(await answer).toBe(Code.Unavailable); // told at once
     released.resolve(undefined);
     expect(await answer).toBe(grace === "0" ? Code.Unavailable : undefined);
     expect(await ending.exited).toBe(0);
