@@ -15,7 +15,10 @@ const FILE = "agynio/api/runner/v1/runner.proto";
 
 /** The proto files as buf compiles them, comments included; the code that is generated from them has none. */
 function compiled(): ReturnType<typeof fromBinary<typeof FileDescriptorSetSchema>> {
-  const buf = Bun.spawnSync([`${ROOT}/node_modules/.bin/buf`, "build", "-o", "-"], { cwd: ROOT });
+  // Run by Bun: its first line asks for Node.
+  const buf = Bun.spawnSync([process.execPath, "node_modules/@bufbuild/buf/bin/buf", "build", "-o", "-"], {
+    cwd: ROOT,
+  });
   if (!buf.success) throw new Error(`buf build: ${buf.stderr}`);
   return fromBinary(FileDescriptorSetSchema, buf.stdout);
 }
