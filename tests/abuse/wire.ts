@@ -138,16 +138,18 @@ export class Raw implements Disposable {
     return this.socket.writable;
   }
 
-  /** Sends `part(0)`, `part(1)`, … up to `count`, many at once; returns how many left before the peer closed. */
+  /** Sends `part(0)`, `part(1)`, … up to `count`, many at once; returns how many it sent until it saw that the peer closed. */
   async flood(count: number, part: (index: number) => Uint8Array): Promise<number> {
-    for (let sent = 0; sent < count; ) {
-      const batch = Array.from({ length: Math.min(BATCH, count - sent) }, (_, index) => part(sent + index));
-      if (!(await this.send(Buffer.concat(batch)))) return sent;
+    const batchSize = Math.max(1, Math.floor(BATCH_BYTES / part(0).length));
+    let sent = 0;
+    while (sent < count) {
+      const batch = Array.from({ length: Math.min(batchSize, count - sent) }, (_, index) => part(sent + index));
       sent += batch.length;
+      if (!(await this.send(Buffer.concat(batch)))) break;
       // Whether the peer has closed is seen only between two writes.
       await new Promise((resolve) => setImmediate(resolve));
     }
-    return count;
+    return sent;
   }
 
   /** Resolves with true once this was received, with false when the connection ends without it. */
@@ -167,7 +169,8 @@ export class Raw implements Disposable {
 }
 
 const KEPT_BYTES = 256 * 1024;
-const BATCH = 1_000;
+/** So much goes out by one write of a flood. */
+const BATCH_BYTES = 64 * 1024;
 
 export interface Frame {
   readonly type: number;
