@@ -20,6 +20,8 @@ export class Unpacking {
   readonly #files = new Set<string>();
   readonly #later: (() => void)[] = [];
   #work: Promise<void> = Promise.resolve();
+  #writing: ReadEntry | undefined;
+  #over = false;
   #tail = new Uint8Array();
   #count = 0;
 
@@ -30,14 +32,19 @@ export class Unpacking {
       this.#work = this.#work
         .then(() => this.#take(entry))
         .catch((error: unknown) => {
-          this.#failed.reject(error);
+          this.#fail(error);
           entry.resume();
         });
     });
-    this.#parser.on("ignoredEntry", (entry) => this.#failed.reject(refused(entry, "is of a kind that is not known")));
-    this.#parser.on("error", (error) =>
-      this.#failed.reject(new Failure(`data_loss: ${String(error)}`, undefined, error)),
-    );
+    this.#parser.on("ignoredEntry", (entry) => this.#fail(refused(entry, "is of a kind that is not known")));
+    this.#parser.on("error", (error) => this.#fail(new Failure(`data_loss: ${String(error)}`, undefined, error)));
+  }
+
+  #fail(error: unknown): void {
+    this.#failed.reject(error);
+    this.#over = true;
+    // A file that is being written gets no more, and is closed.
+    this.#writing?.destroy(error);
   }
 
   /** Takes a piece of the archive; resolves when more may come. */
@@ -50,7 +57,8 @@ export class Unpacking {
   /** The end of the archive: resolves with the number of members, when all of them are there. */
   async end(): Promise<number> {
     if (this.#tail.length < END_BYTES || this.#tail.some((byte) => byte !== 0))
-      throw new Failure("data_loss: the archive has no end");
+      this.#fail(new Failure("data_loss: the archive has no end"));
+    await Promise.race([this.#failed.promise, Promise.resolve()]);
     const ended = once(this.#parser, "end");
     this.#parser.end();
     await Promise.race([ended.then(() => this.#work), this.#failed.promise]);
@@ -103,11 +111,14 @@ export class Unpacking {
   async #writeFile(entry: ReadEntry, path: string, mode: number, mtime: Date): Promise<void> {
     mkdirSync(join(path, ".."), { recursive: true, mode: 0o700 });
     const file = await open(path, "wx", 0o600); // never over what is there
+    this.#writing = entry;
     try {
+      if (this.#over) return;
       for await (const data of entry) await file.writeFile(data);
       await file.chmod(mode);
       await file.utimes(mtime, mtime);
     } finally {
+      this.#writing = undefined;
       await file.close();
     }
   }

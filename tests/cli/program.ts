@@ -18,7 +18,7 @@ export interface Ended {
 
 /** `address` of a runner (`host:port`), or none where none is needed. */
 export function program(address = "127.0.0.1:1") {
-  const start = (words: readonly string[], options: { stdin?: Blob | "pipe"; env?: Record<string, string> } = {}) =>
+  const start = (words: readonly string[], options: { stdin?: Blob; env?: Record<string, string> } = {}) =>
     Bun.spawn(command(...words), {
       env: { ...environment(address), ...options.env },
       stdin: options.stdin ?? "ignore",
@@ -27,6 +27,12 @@ export function program(address = "127.0.0.1:1") {
     });
   return {
     start,
+    env: environment(address),
+    /** The words of a command line of this program. */
+    line: (words: readonly string[]) => command(...words),
+    /** With a pipe as its standard input. */
+    piped: (words: readonly string[]) =>
+      Bun.spawn(command(...words), { env: environment(address), stdin: "pipe", stdout: "pipe", stderr: "pipe" }),
     /** Runs it to its end. */
     async run(words: readonly string[], options: { stdin?: string | Uint8Array; env?: Record<string, string> } = {}) {
       const { stdin, env } = options;
