@@ -4,6 +4,7 @@ import type { Options } from "../doctor/exam.ts";
 import { selected } from "../doctor/examine.ts";
 import { errorText } from "../log.ts";
 import { type Invocation, UsageError } from "./invocation.ts";
+import { versionOfThis } from "./version.ts";
 
 /** Of a probe Pod's image: small, with a shell, and pinned. */
 const IMAGE = "alpine:3.19";
@@ -39,5 +40,6 @@ export async function runDoctor(invocation: Invocation): Promise<number> {
   for (const signal of ["SIGINT", "SIGTERM"] as const)
     process.on(signal, () => interruption.abort(new Error(`interrupted by ${signal}`)));
   const out = (text: string) => void process.stdout.write(text);
-  return await doctor({ options, env: invocation.env, out, signal: interruption.signal });
+  const { version } = versionOfThis();
+  return await doctor({ options, version, env: invocation.env, out, signal: interruption.signal });
 }

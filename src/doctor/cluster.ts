@@ -84,7 +84,7 @@ async function networkPolicies({ cluster, namespace, signal }: Exam): Promise<Fi
 }
 
 /** Whether the policy's selector takes every workload: one that asks for more may take only some. */
-function selectsWorkloads({ spec }: NetworkPolicy): boolean {
+export function selectsWorkloads({ spec }: NetworkPolicy): boolean {
   const { matchLabels = {}, matchExpressions = [] } = spec?.podSelector ?? {};
   const values = Object.entries(matchLabels).every(([key, value]) => WORKLOAD_LABELS[key] === value);
   return (

@@ -1,4 +1,3 @@
-import { versionOfThis } from "../cli/version.ts";
 import { errorText } from "../log.ts";
 import type { Environment } from "../variables.ts";
 import { Exam, type Options } from "./exam.ts";
@@ -7,6 +6,8 @@ import { countsOf, jsonFor, linesFor, summary } from "./report.ts";
 
 export interface DoctorParts {
   readonly options: Options;
+  /** Of this program, for the JSON. */
+  readonly version: string;
   readonly env: Environment;
   readonly out: (text: string) => void;
   /** Aborted when the process is to end: what was made is removed all the same. */
@@ -16,7 +17,7 @@ export interface DoctorParts {
 }
 
 /** Makes the checks of `options` and tells of them. Resolves with the exit status: 0 when nothing failed, else 1. */
-export async function doctor({ options, env, out, signal, patienceMs }: DoctorParts): Promise<number> {
+export async function doctor({ options, version, env, out, signal, patienceMs }: DoctorParts): Promise<number> {
   const { json, checks } = options;
   const exam = new Exam({ env, options, signal, patienceMs });
   const results: Result[] = [];
@@ -28,7 +29,7 @@ export async function doctor({ options, env, out, signal, patienceMs }: DoctorPa
   await examine(checks, exam, tell);
   for (const result of await cleanUp(exam)) tell(result);
   const counts = countsOf(results);
-  out(json ? jsonFor(versionOfThis().version, results) : summary(counts));
+  out(json ? jsonFor(version, results) : summary(counts));
   return counts.fail > 0 || signal.aborted ? 1 : 0;
 }
 

@@ -19,7 +19,7 @@ export const extraChecks: readonly Check[] = [
   { id: "docker", needs: ["pod", "exec", "runtime-class"], run: docker },
 ];
 
-/** A volume as workloads have them: made, mounted, written and removed. */
+/** A volume as workloads have them: made, mounted and, in the end, removed. */
 async function volume(exam: Exam): Promise<Finding> {
   const { options, kube, settings, signal, namespace, admission } = exam;
   if (!options.volumes) return skip("not asked for: --volumes makes a volume and removes it");

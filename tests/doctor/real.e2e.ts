@@ -169,6 +169,24 @@ test("the RuntimeClass of kata does not exist", () =>
     broken: changed(DOCKER("kata-fc")),
   }));
 
+test("the RuntimeClass of kata exists, but not its runtime on the node", () =>
+  expectNamed({
+    id: "docker",
+    seen: /^kata-qemu: not running after 5 s: .*no runtime for "kata-qemu"/,
+    still: ["runtime-class", "pod", "exec"],
+    broken: changed(DOCKER("kata-qemu"), "--timeout", "5s"),
+    async cut(mends) {
+      const kata = { metadata: { name: "kata-qemu" }, handler: "kata-qemu" };
+      mends.push(await place.make("/apis/node.k8s.io/v1/runtimeclasses", kata));
+    },
+  }));
+
+test("rootless docker runs, or the node's lack of user namespaces is named", async () => {
+  const { failed, of } = await place.visit(changed(DOCKER("rootless"), "--timeout", "5s"));
+  if (failed.length === 0) expect(of("docker").seen).toContain("with user namespaces and /dev/net/tun");
+  else expect([failed, of("docker").advice]).toEqual([["docker"], expect.stringContaining("user namespaces need")]);
+});
+
 /** Makes an object that `id` fails for; it is effective when this resolves, and no more so when it was mended. */
 async function refuse(
   id: string,

@@ -56,7 +56,14 @@ export async function run({
     text += more;
   };
   const options = doctorOptions(invocation);
-  const exit = await doctor({ options, env, out, signal: signal ?? new AbortController().signal, patienceMs });
+  const exit = await doctor({
+    options,
+    version: "0.0.0",
+    env,
+    out,
+    signal: signal ?? new AbortController().signal,
+    patienceMs,
+  });
   return { exit, text };
 }
 
