@@ -14,18 +14,19 @@ export interface Result extends Finding {
  */
 export function selected(checks: readonly Check[], only: readonly string[]): Check[] {
   const wanted = new Set<string>();
-  const add = (id: string) => {
-    if (wanted.has(id)) return;
-    wanted.add(id);
-    for (const need of checks.find((check) => check.id === id)?.needs ?? []) add(need);
-  };
   for (const name of only) {
     const found = checks.filter(({ id }) => id === name || id.startsWith(`${name}.`));
     if (found.length === 0)
       throw new Error(`no check "${name}": known are ${checks.map((check) => check.id).join(", ")}`);
-    for (const { id } of found) add(id);
+    for (const { id } of found) for (const each of [id, ...needsOf(id, checks)]) wanted.add(each);
   }
   return checks.filter(({ id }) => only.length === 0 || wanted.has(id));
+}
+
+/** What a check needs, and what that needs, the nearest first. */
+function needsOf(id: string, checks: readonly Check[]): string[] {
+  const needs = checks.find((check) => check.id === id)?.needs ?? [];
+  return [...needs, ...needs.flatMap((need) => needsOf(need, checks))];
 }
 
 /** Makes the checks one after the other and tells of each at once. A failure is told once: what needs it is skipped. */
@@ -34,7 +35,14 @@ export async function examine(checks: readonly Check[], exam: Exam, tell: (resul
   const roots = new Map<string, string>();
   const results: Result[] = [];
   for (const check of checks) {
-    const finding = exam.signal.aborted ? skip("interrupted") : await findingOf(check, exam, roots);
+    const root = needsOf(check.id, checks)
+      .map((need) => roots.get(need))
+      .find((id) => id !== undefined);
+    const finding = exam.signal.aborted
+      ? skip("interrupted")
+      : root === undefined
+        ? await findingOf(check, exam, roots)
+        : blocked(root);
     if (finding.status === "FAIL") roots.set(check.id, check.id);
     else if (finding.blockedBy !== undefined) roots.set(check.id, finding.blockedBy);
     const result = { id: check.id, ...finding };
@@ -45,8 +53,6 @@ export async function examine(checks: readonly Check[], exam: Exam, tell: (resul
 }
 
 async function findingOf(check: Check, exam: Exam, roots: Map<string, string>): Promise<Finding> {
-  const root = check.needs.map((id) => roots.get(id)).find((id) => id !== undefined);
-  if (root !== undefined) return blocked(root);
   const missing = check.rights?.find((right) => exam.denied.has(right));
   if (missing !== undefined) return blocked(`rbac.${missing.split(" ")[0]}`);
   try {

@@ -6,7 +6,7 @@ import { rootOf } from "./admission.ts";
 import { blocked, type Check, type Finding, fail, ok, skip, warn } from "./check.ts";
 import type { Exam } from "./exam.ts";
 import { metadataFor, Probe, removeObject, warningsOf } from "./probe.ts";
-import { execIn, nodeOf, podAdvice, probeContainer } from "./workload.ts";
+import { nodeOf, outputOf, podAdvice, probeContainer } from "./workload.ts";
 
 /** Checks with a Pod of their own, for what only some workloads ask for. */
 export const extraChecks: readonly Check[] = [
@@ -62,8 +62,8 @@ async function docker(exam: Exam): Promise<Finding> {
   if (implementation !== "rootless") return ok(`${where}; other nodes may differ`);
   using bound = boundedSignal(patienceMs, signal);
   try {
-    const { said } = await execIn(exam, probe, NODE_FACTS, { container: "docker-daemon", signal: bound.signal });
-    return rootless(factsIn(said), where);
+    const request = { text: NODE_FACTS, container: "docker-daemon", signal: bound.signal };
+    return rootless(factsIn(await outputOf(exam, probe, request)), where);
   } catch (error) {
     if (error instanceof KubeError)
       return fail(`${where}, but nothing can be run in it: ${error.message}`, podAdvice("", namespace, ""));
@@ -85,7 +85,7 @@ for each in user/max_user_namespaces kernel/unprivileged_userns_clone kernel/app
 done
 read -r inside outside ids < /proc/self/uid_map && echo "ids $ids"
 [ -c /dev/net/tun ] && echo "tun yes"
-:`;
+echo end`;
 
 export const factsIn = (said: string): ReadonlyMap<string, string> =>
   new Map(

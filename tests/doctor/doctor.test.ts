@@ -160,6 +160,22 @@ test("an API server that is away, not trusted, or that does not know us is told 
   await place().expectOneFailure("identity", /takes us for nobody/, { env: at({ token: undefined }) });
 });
 
+test("an API server that goes away meanwhile is one failure", async () => {
+  const { gate, throughGate } = place();
+  let gone = false;
+  gate.fault = ({ path }) => {
+    gone ||= path.endsWith("/storageclasses");
+    return gone ? "reset before" : undefined;
+  };
+  const { failed, of } = await visit({ env: throughGate });
+  gate.fault = () => undefined;
+  expect([failed, of("network-policies").blockedBy, of("pod").blockedBy]).toEqual([
+    ["storage-class"],
+    "storage-class",
+    "storage-class",
+  ]);
+});
+
 test("clocks that differ, and a Kubernetes that is too old, are failures", async () => {
   const version = (minor: string, date: string) => ({
     answer: {
