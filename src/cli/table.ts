@@ -18,7 +18,7 @@ export const commands: readonly Command[] = [
   {
     name: "doctor",
     group: "process",
-    summary: "Prove that the runner can work with its configuration and rights, and tell what to do where it cannot",
+    summary: "Prove that the runner can work as it is set up, and tell what to do where not",
     operands: [],
     flags: [
       { name: "json", help: "print one JSON object" },
@@ -26,7 +26,7 @@ export const commands: readonly Command[] = [
         name: "only",
         value: "checks",
         repeated: true,
-        help: "make these checks and what they need, such as rbac,exec",
+        help: "these checks and what they need, such as rbac,exec",
       },
       { name: "image", value: "image", help: "image of the probe Pods, with /bin/sh (default alpine:3.19)" },
       { name: "timeout", value: "duration", help: "how long a probe Pod may take to run, 1s to 10m (default 60s)" },
