@@ -22,10 +22,13 @@ import { Underway } from "./runner/underway.ts";
 import { startServer } from "./server.ts";
 import { planSettingsFrom } from "./settings.ts";
 import { keepTls, loadTls } from "./tls.ts";
+import type { OtlpTracing } from "./tracing/otlp.ts";
 import { PodWatcher, type WatcherOptions } from "./watcher.ts";
 
 /** How long changes of the cluster that outlive their call may take to end or to be undone when the runner ends. */
 const UNDERWAY_MS = 5_000;
+/** Time for the last spans to be sent when the runner ends. */
+const LAST_SPANS_MS = 1_000;
 
 export interface AppOptions {
   readonly config: Config;
@@ -54,12 +57,16 @@ export interface App extends AsyncDisposable {
 /** Wires the parts and serves. Nothing waits for the cluster: reads do, until the first list is in (ruling 5). */
 export async function startApp({ config, access, log, tuning = {} }: AppOptions): Promise<App> {
   const caller = (name: string) => log.child({ caller: name });
+  const tracing = await tracingOf(config, caller("tracing"));
   const requests = new KubeRequests();
   const kube = new Kube({
     access,
     namespace: config.namespace,
     log: caller("kube"),
-    onRequest: (info) => requests.add(info),
+    onRequest: (info) => {
+      requests.add(info);
+      tracing?.request(info);
+    },
     timing: tuning.kube ?? {},
   });
   const watcher = new PodWatcher({ kube, log: caller("watcher"), tuning: tuning.watcher ?? {} });
@@ -98,7 +105,7 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
     lastCall: () => parts.executions.end(),
     log: caller("server"),
     maxMessageBytes: config.maxMessageBytes,
-    interceptors: [observe(runnerLog, calls), admission(usage)],
+    interceptors: [observe(runnerLog, { calls, tracer: tracing }), admission(usage)],
     refused: (method, code) => calls.refused(method, code),
     usage,
   });
@@ -129,8 +136,16 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
     if (left > 0) caller("server").warn({ left }, "ended in the middle of changes");
     over.abort(new Error("the runner has ended"));
     await Promise.all(background);
+    await tracing?.close(LAST_SPANS_MS);
     if (failure !== undefined) throw failure;
   };
   const failed = link === undefined ? server.failed : Promise.race([server.failed, link.failed]);
   return { address: server.address, watcher, failed, close, [Symbol.asyncDispose]: () => close(0) };
+}
+
+/** Loaded only when it is asked for: it would cost the start of every process some of its time and memory. */
+async function tracingOf({ tracing }: Config, log: Log): Promise<OtlpTracing | undefined> {
+  if (tracing === undefined) return undefined;
+  const { OtlpTracing } = await import("./tracing/otlp.ts");
+  return new OtlpTracing(tracing, log);
 }

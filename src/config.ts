@@ -8,6 +8,7 @@ import { logLevelFrom } from "./log.ts";
 import { type PodTemplate, podTemplateFrom } from "./pod/template.ts";
 import { quantityProblem } from "./pod/validate.ts";
 import { type TlsFiles, tlsFrom } from "./tls.ts";
+import { type TracingSettings, tracingFrom } from "./tracing/settings.ts";
 import { type Environment, fileProblem, Variables } from "./variables.ts";
 
 export const dockerImplementations = ["rootless", "privileged", "kata-qemu", "kata-fc"] as const;
@@ -48,6 +49,8 @@ export interface Config {
   readonly tls: TlsFiles | undefined;
   /** SHUTDOWN_GRACE in milliseconds: how long running calls may take to end after SIGTERM. */
   readonly shutdownGraceMs: number;
+  /** Where spans go, by OTEL_*; undefined: nowhere. */
+  readonly tracing: TracingSettings | undefined;
 }
 
 /**
@@ -85,6 +88,7 @@ export function loadConfig(env: Environment): Config {
     tls: tlsFrom(variables),
     shutdownGraceMs: durationFrom(variables, "SHUTDOWN_GRACE") ?? 0, // it has a default; a wrong one is told of
     limits: limitsFrom(variables),
+    tracing: tracingFrom(variables),
   };
   if (variables.problems.length > 0) throw new Error(variables.problems.join("; "));
   return config;

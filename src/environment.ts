@@ -205,15 +205,49 @@ const platform = {
   },
 } satisfies Section;
 
+const tracing = {
+  OTEL_EXPORTER_OTLP_ENDPOINT: {
+    otherwise: "no spans",
+    form: "URL, such as `http://collector:4318`",
+    meaning: "the collector that spans are sent to, at `/v1/traces` below it, as OTLP/HTTP",
+  },
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: {
+    otherwise: "made of the one before",
+    form: "URL",
+    meaning: "the same, as it is",
+  },
+  OTEL_EXPORTER_OTLP_HEADERS: {
+    otherwise: "none",
+    form: "`name=value,name=value`, values as in URLs",
+    meaning: "sent with the spans; a key may be in them",
+  },
+  OTEL_EXPORTER_OTLP_TRACES_HEADERS: { otherwise: "the one before", form: "the same", meaning: "the same, before it" },
+  OTEL_EXPORTER_OTLP_PROTOCOL: {
+    otherwise: "`http/json`",
+    form: "`http/json`",
+    meaning: "the only form that is sent; another is refused",
+  },
+  OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: { otherwise: "`http/json`", form: "`http/json`", meaning: "the same" },
+  OTEL_SERVICE_NAME: { default: "k8s-runner", form: "text", meaning: "the service that the spans are of" },
+  OTEL_TRACES_SAMPLER: {
+    default: "parentbased_always_on",
+    form: "as OpenTelemetry names them",
+    meaning: "which traces are recorded",
+  },
+  OTEL_TRACES_SAMPLER_ARG: { default: "1", form: "0 to 1", meaning: "the share of them, for samplers by ratio" },
+  OTEL_SDK_DISABLED: { default: "false", form: FLAG, meaning: "no spans, and no other of these is looked at" },
+} satisfies Section;
+
 /** In the order of the document; a heading each. */
 export const sections = {
   Serving: serving,
   Limits: limits,
   Workloads: workloads,
   "The platform": platform,
+  Traces: tracing,
 } satisfies Record<string, Section>;
 
-const all = { ...serving, ...limits, ...workloads, ...platform };
+const all = { ...serving, ...limits, ...tracing, ...workloads, ...platform };
 
 export type VariableName = keyof typeof all;
 /** Those with a default, which therefore always have a value. */

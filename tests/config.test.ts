@@ -27,6 +27,7 @@ test("table 1: only KUBE_NAMESPACE is required; everything else has the document
     limits: DEFAULT_LIMITS,
     tls: undefined,
     shutdownGraceMs: 20_000,
+    tracing: undefined,
     platform: undefined,
     catalog: { flavors: [], storageClasses: [], capabilities: [] },
   });
