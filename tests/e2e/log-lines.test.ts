@@ -1,7 +1,10 @@
 import { expect, test } from "bun:test";
+import { VolumeKind } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import { exec } from "../support/exec.ts";
-import { freshId, idling, sharedRunner } from "../support/runner.ts";
-import { refusal } from "../support/wait.ts";
+import { scripted } from "../support/faults/script.ts";
+import { Gate } from "../support/gate.ts";
+import { freshId, idling, sharedRunner, startRunner } from "../support/runner.ts";
+import { refusal, until } from "../support/wait.ts";
 
 const runner = sharedRunner();
 
@@ -42,4 +45,23 @@ test("secrets are in no line of the log and in no error", async () => {
   expect(JSON.stringify(refusals)).not.toContain(canary);
   expect(runner().logText()).not.toContain(canary);
   expect(runner().logText()).not.toContain(Buffer.from(canary).toString("base64").slice(0, 30));
+});
+
+test("what operators look for is there under its words: a claim made, a watch of events closed", async () => {
+  await using gate = await Gate.over(runner().backend.access);
+  const { backend } = runner();
+  await using behind = await startRunner({ backend, access: () => gate.access });
+  const persistentName = behind.ledger.claimName("log");
+  const volumes = [{ name: "v", kind: VolumeKind.NAMED, persistentName }];
+  const { id: workloadId } = await behind.start({ volumes });
+  const lineOf = (wanted: string) => behind.logLines().find(({ msg }) => msg === wanted);
+  expect(lineOf("created pvc")).toMatchObject({ level: "info", caller: "runner", pvc: persistentName });
+  gate.fault = scripted({ on: "watch", resource: "events", fault: "reset before" });
+  const leaving = new AbortController();
+  const event = behind.client.streamEvents({}, { signal: leaving.signal })[Symbol.asyncIterator]().next();
+  event.catch(() => undefined); // it ends with its caller
+  const closed = await until("the watch was closed", () => lineOf("event watcher closed"));
+  expect(closed).toMatchObject({ level: "warn", namespace: backend.namespace, error: expect.any(String) });
+  leaving.abort();
+  await behind.client.removeWorkload({ workloadId, force: true, removeVolumes: true });
 });
