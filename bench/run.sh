@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Measures the runner as it ships against a real cluster, each row beside its baselines in the same run, and prints a table.
+# Measures the runner as it ships, each row beside its baselines in the same run, prints a table as it goes and, once all rows are
+# through, writes docs/performance.md and docs/performance.svg.
 # The cluster is found as the runner finds it (inside of a Pod, KUBECONFIG, ~/.kube/config); the workload that is measured
-# goes to KUBE_NAMESPACE and is removed at the end. Needs Go; what is built goes to dist/bench.
-# Arguments: flags of the load generator (-h lists them), then names of rows; none measures all. With -wire first, what is
-# measured is the wire alone, without a cluster.
+# goes to KUBE_NAMESPACE and is removed at the end. Needs Go, and kubectl (KUBECTL names another one); what is built goes to
+# dist/bench.
+# Arguments: flags of the load generator (-h lists them), then names of rows; none measures all. With --quick, one round of each
+# row is taken and nothing written; with -wire first, the wire alone is measured, without a cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/.bin:$PATH"
@@ -16,7 +18,10 @@ export GOBIN="$PWD/dist/bench"
 bun node_modules/@bufbuild/buf/bin/buf generate --template bench/buf.gen.yaml --path proto/agynio/api/runner
 (cd bench/load && go build -o "$GOBIN/load" .)
 
-if [ "${1:-}" = -wire ]; then exec dist/bench/load "$@"; fi
 export BUN_JSC_forceRAMSize=134217728 # as the image has it
+if [ "${1:-}" = -wire ]; then exec dist/bench/load "$@"; fi
 # Credentials go through the pipe, so that they stand in no file and no argument list.
-bun bench/access.ts | dist/bench/load "$@"
+status=0
+bun bench/access.ts | dist/bench/load -json dist/bench/figures.json "$@" || status=$?
+if [ $# -eq 0 ]; then bun bench/report.ts dist/bench/figures.json; fi
+exit "$status"

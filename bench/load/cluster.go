@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/gorilla/websocket"
@@ -103,10 +104,10 @@ const (
 	closeChannel  = 255
 )
 
-// feed runs a command to its end with so many zeros as its input, over a WebSocket of its own as `kubectl exec` does.
-func (c *cluster) feed(id string, input int, argv ...string) execution {
+// feed runs a command to its end with this input, over a WebSocket of its own as `kubectl exec` does.
+func (c *cluster) feed(id string, input []byte, argv ...string) execution {
 	query := url.Values{"command": argv, "container": {"main"}, "stdout": {"true"}, "stderr": {"true"}}
-	if input > 0 {
+	if len(input) > 0 {
 		query.Set("stdin", "true")
 	}
 	target := c.podURL(id, query, "exec")
@@ -122,7 +123,7 @@ func (c *cluster) feed(id string, input int, argv ...string) execution {
 		}
 		defer socket.Close()
 		defer context.AfterFunc(ctx, func() { socket.Close() })()
-		if input > 0 {
+		if len(input) > 0 {
 			go writeInput(socket, input)
 		}
 		return readExec(socket)
@@ -130,11 +131,9 @@ func (c *cluster) feed(id string, input int, argv ...string) execution {
 }
 
 // writeInput ends early when the connection does; its reader tells why.
-func writeInput(socket *websocket.Conn, bytes int) {
-	frame := make([]byte, 1+stdinFrame)
-	frame[0] = stdinChannel
-	for sent := 0; sent < bytes; sent += stdinFrame {
-		if socket.WriteMessage(websocket.BinaryMessage, frame) != nil {
+func writeInput(socket *websocket.Conn, input []byte) {
+	for piece := range slices.Chunk(input, stdinFrame) {
+		if socket.WriteMessage(websocket.BinaryMessage, append([]byte{stdinChannel}, piece...)) != nil {
 			return
 		}
 	}

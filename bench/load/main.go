@@ -3,9 +3,12 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"net/url"
 	"os"
 	"os/signal"
 	"slices"
@@ -28,9 +31,34 @@ func main() {
 	}
 }
 
-func run(ctx context.Context) (err error) {
-	image := flag.String("image", "alpine:3.19", "image of the measured workload; needs /bin/sh, echo and head")
-	rounds := flag.Int("rounds", 0, "rounds of each row; 0 is the row's own number")
+// Rows that are not in `rows`.
+const (
+	idleRow  = "idle-execs"
+	scaleRow = "scale"
+)
+
+// names of all that can be measured alone, in order.
+func names() []string {
+	all := []string{scaleRow}
+	for _, row := range rows(&runner{}, &runner{}, &cluster{server: &url.URL{}, tls: &tls.Config{}}, "", "") {
+		all = append(all, row.name)
+	}
+	return append(slices.Compact(all), idleRow, requestsRow)
+}
+
+type flags struct {
+	image  string
+	rounds int
+	quick  bool
+	json   string
+}
+
+func run(ctx context.Context) error {
+	var f flags
+	flag.StringVar(&f.image, "image", "alpine:3.19", "image of the measured workload; needs a shell and the usual tools")
+	flag.IntVar(&f.rounds, "rounds", 0, "rounds of each row; 0 is the row's own number")
+	flag.BoolVar(&f.quick, "quick", false, "one round of each row, and no 10,000 Pods; shows how, proves little")
+	flag.StringVar(&f.json, "json", "", "file for the figures, which ../report.ts reads")
 	wire := flag.Bool("wire", false, "instead of all rows, compare the own gRPC with connect-node's; needs no cluster")
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), "Rows: %s\n", strings.Join(names(), ", "))
@@ -42,48 +70,60 @@ func run(ctx context.Context) (err error) {
 			return fmt.Errorf("no row %q; there are %s", name, strings.Join(names(), ", "))
 		}
 	}
-	if *wire {
-		return measureWire(ctx, *rounds, os.Stdout)
+	if f.quick && f.rounds == 0 {
+		f.rounds = 1
 	}
-	wanted := func(name string) bool { return flag.NArg() == 0 || slices.Contains(flag.Args(), name) }
-
+	if *wire {
+		return measureWire(ctx, f.rounds, os.Stdout)
+	}
 	cluster, err := readCluster(os.Stdin)
 	if err != nil {
 		return err
 	}
-	shipped, err := start([]string{"GRPC_ADDR=127.0.0.1:0", "LOG_LEVEL=info", "KUBE_NAMESPACE=" + cluster.namespace}, "dist/k8s-runner.js")
+	return f.measure(ctx, cluster, os.Stdout)
+}
+
+func (f flags) measure(ctx context.Context, cluster *cluster, out io.Writer) (err error) {
+	wanted := func(name string) bool { return flag.NArg() == 0 || slices.Contains(flag.Args(), name) }
+	runner, err := serve(ctx, []string{"GRPC_ADDR=127.0.0.1:0", "LOG_LEVEL=info", "KUBE_NAMESPACE=" + cluster.namespace}, "dist/k8s-runner.js")
 	if err != nil {
 		return err
 	}
-	defer shipped.stop()
-	baseline, err := start(nil, "bench/baseline.ts")
+	defer runner.stop()
+	bare, err := serve(ctx, nil, "bench/baseline.ts")
 	if err != nil {
 		return err
 	}
-	defer baseline.stop()
-	runner, err := dial(ctx, shipped.addr)
-	if err != nil {
-		return err
-	}
-	defer runner.connection.Close()
-	bare, err := dial(ctx, baseline.addr)
-	if err != nil {
-		return err
-	}
-	defer bare.connection.Close()
-	id, err := runner.startWorkload(ctx, *image)
+	defer bare.stop()
+	id, err := runner.startWorkload(ctx, f.image)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, runner.removeWorkload(id)) }()
+	pod, err := cluster.pod(ctx, id)
+	if err != nil {
+		return err
+	}
 
-	printHead(os.Stdout)
-	for _, row := range rows(runner, bare, cluster, id) {
+	report := newReport(f.quick)
+	printHead(out)
+	if wanted(scaleRow) {
+		s := &scale{report: report, out: out, rounds: f.rounds, bare: bare, pod: pod, id: id}
+		for _, size := range []int{1, 1_000, 10_000} {
+			if size < 10_000 || !f.quick {
+				err = errors.Join(err, s.measure(ctx, size))
+			}
+		}
+	}
+	if wanted("log-read") {
+		err = errors.Join(err, cluster.fillLog(ctx, id))
+	}
+	for _, row := range rows(runner, bare, cluster, id, f.image) {
 		if !wanted(row.name) {
 			continue
 		}
-		if *rounds > 0 {
-			row.rounds = *rounds
+		if f.rounds > 0 {
+			row.rounds = f.rounds
 		}
 		turns, failure := row.measure(ctx)
 		if failure != nil { // of this row: the others may still be had
@@ -93,10 +133,35 @@ func run(ctx context.Context) (err error) {
 			}
 			continue
 		}
-		row.print(os.Stdout, turns)
+		for _, l := range row.lines(turns) {
+			report.Lines = append(report.Lines, l)
+			l.print(out)
+		}
+	}
+	if wanted(idleRow) {
+		err = errors.Join(err, idleSessions(ctx, report, out, runner, id, idleExecs))
 	}
 	if wanted(requestsRow) {
-		err = errors.Join(err, countRequests(ctx, cluster, id, os.Stdout))
+		err = errors.Join(err, countRequests(ctx, cluster, id, report, out))
+	}
+	peak, failure := runner.process.peak()
+	report.figure(out, figure{Row: "memory", Measured: "most that the runner had in this run", Unit: "MiB", Value: mib(peak)}, 0)
+	err = errors.Join(err, failure)
+	if f.json != "" {
+		err = errors.Join(err, report.write(f.json))
 	}
 	return err
+}
+
+// serve starts a process and connects to it.
+func serve(ctx context.Context, env []string, args ...string) (*runner, error) {
+	p, err := start(env, args...)
+	if err != nil {
+		return nil, err
+	}
+	r, err := dial(ctx, p)
+	if err != nil {
+		p.stop()
+	}
+	return r, err
 }

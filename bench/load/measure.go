@@ -13,12 +13,19 @@ import (
 type subject struct {
 	name string
 	call func(context.Context) (int64, error)
+	// In place of call, for what is no sequence of calls: a whole turn.
+	turn func(context.Context) (turn, error)
+	// Whose CPU time is told; may be nil.
+	server *process
 	// What the row's first subject should reach beside this one; zero where nothing is promised.
 	goal goal
 }
 
-// A goal is a promise on ratios of the row's first subject to a baseline.
-type goal struct{ p50AtMost, rateAtLeast float64 }
+// A goal is a promise on the row's first subject beside a baseline: ratios, and how far its p99 may be above the other's.
+type goal struct {
+	p50AtMost, rateAtLeast float64
+	p99Above               time.Duration
+}
 
 // A row measures its first subject beside the others, its baselines.
 type row struct {
@@ -28,6 +35,8 @@ type row struct {
 	turn    limit
 	inBytes bool // the rate is one of bytes, not of calls
 	subject subject
+	// The subject's p50 may not be longer, whatever the baselines say; 0 is no limit.
+	p50AtMost time.Duration
 	// In order; a turn of the subject, then of each baseline, makes a round.
 	baselines []subject
 }
@@ -43,6 +52,7 @@ type turn struct {
 	latencies []time.Duration
 	bytes     int64
 	elapsed   time.Duration
+	cpu       time.Duration // of the subject's server
 }
 
 // measure gives every subject one turn that does not count, then rounds of turns A B A B, so that what else the machine
@@ -52,7 +62,7 @@ func (r row) measure(ctx context.Context) ([][]turn, error) {
 	turns := make([][]turn, len(subjects))
 	for round := range r.rounds + 1 {
 		for i, s := range subjects {
-			t, err := r.take(ctx, s)
+			t, err := r.measured(ctx, s)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %s: %w", r.name, s.name, err)
 			}
@@ -62,6 +72,28 @@ func (r row) measure(ctx context.Context) ([][]turn, error) {
 		}
 	}
 	return turns, nil
+}
+
+// measured takes a turn, and the time of all cores that the subject's server used for it.
+func (r row) measured(ctx context.Context, s subject) (turn, error) {
+	take := s.turn
+	if take == nil {
+		take = func(ctx context.Context) (turn, error) { return r.take(ctx, s) }
+	}
+	if s.server == nil {
+		return take(ctx)
+	}
+	before, err := s.server.cpu()
+	if err != nil {
+		return turn{}, err
+	}
+	t, err := take(ctx)
+	if err != nil {
+		return t, err
+	}
+	after, err := s.server.cpu()
+	t.cpu = after - before
+	return t, err
 }
 
 // take lets the row's callers call one after the other, each as soon as its last call is answered. The first failure ends
@@ -107,6 +139,7 @@ func pooled(turns []turn) turn {
 		all.latencies = append(all.latencies, t.latencies...)
 		all.bytes += t.bytes
 		all.elapsed += t.elapsed
+		all.cpu += t.cpu
 	}
 	return all
 }

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -15,6 +17,8 @@ import (
 const (
 	startTime = 20 * time.Second
 	stopTime  = 25 * time.Second // the runner gives running calls 20 s
+	// Of /proc/<pid>/stat a second, on every Linux of today.
+	clockTicks = 100
 )
 
 // A process serves at addr until it is stopped.
@@ -81,4 +85,45 @@ func (p *process) stop() {
 	kill := time.AfterFunc(stopTime, func() { _ = p.command.Process.Kill() })
 	defer kill.Stop()
 	_ = p.command.Wait() // how a stopped process ends does not matter
+}
+
+// resident is the memory that it has now, in bytes.
+func (p *process) resident() (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.command.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(status))[1], 10, 64)
+	return pages * int64(os.Getpagesize()), err
+}
+
+// cpu is the time of all cores that the process has used.
+func (p *process) cpu() (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	// Fields after the name, which may hold anything but ends with the last bracket; utime and stime are the 12th and 13th.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	user, err := strconv.ParseInt(fields[11], 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	system, err := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * time.Second / clockTicks, err
+}
+
+// peak is the most memory that it has had, in bytes.
+func (p *process) peak() (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.command.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, after, _ := strings.Cut(string(status), "VmHWM:")
+	fields := strings.Fields(after)
+	if len(fields) == 0 {
+		return 0, fmt.Errorf("no VmHWM of process %d", p.command.Process.Pid)
+	}
+	kib, err := strconv.ParseInt(fields[0], 10, 64)
+	return kib << 10, err
 }

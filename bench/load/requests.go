@@ -23,7 +23,7 @@ const (
 // countRequests tells how many requests a runner makes to the API server while it answers calls of InspectWorkload. The
 // runner is one of its own that reaches the cluster through a counting proxy. Its watch, which the API server ends every
 // half minute, is counted apart.
-func countRequests(ctx context.Context, c *cluster, id string, out io.Writer) error {
+func countRequests(ctx context.Context, c *cluster, id string, rep *report, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, countTime)
 	defer cancel()
 	proxy, err := c.serveCounting()
@@ -38,12 +38,12 @@ func countRequests(ctx context.Context, c *cluster, id string, out io.Writer) er
 	if err != nil {
 		return err
 	}
-	defer counted.stop()
-	runner, err := dial(ctx, counted.addr)
+	runner, err := dial(ctx, counted)
 	if err != nil {
+		counted.stop()
 		return err
 	}
-	defer runner.connection.Close()
+	defer runner.stop()
 	inspect := runner.inspect(id)
 	if _, err := inspect(ctx); err != nil { // waits for the first list
 		return err
@@ -57,8 +57,11 @@ func countRequests(ctx context.Context, c *cluster, id string, out io.Writer) er
 			return err
 		}
 	}
-	fmt.Fprintf(out, "\n%s: %d requests to the API server during %d calls of InspectWorkload (and %d renewals of the watch); %d requests and %d watches before them\n",
-		requestsRow, proxy.requests.Load()-before, inspectCalls, proxy.watches.Load()-watchesBefore, before, watchesBefore)
+	f := figure{Row: requestsRow, Measured: fmt.Sprintf("requests to the API server during %d calls of InspectWorkload", inspectCalls)}
+	f.Value = float64(proxy.requests.Load() - before)
+	f.Goals = []verdict{{"none", f.Value == 0}}
+	rep.figure(out, f, 0)
+	fmt.Fprintf(out, "(and %d renewals of the watch; %d requests and %d watches before them)\n", proxy.watches.Load()-watchesBefore, before, watchesBefore)
 	return nil
 }
 
@@ -105,12 +108,16 @@ func (c *cluster) serveCounting() (*countingProxy, error) {
 		forward.ServeHTTP(w, r)
 	})}
 	go p.server.Serve(listener)
+	return p, writeKubeconfig(p.kubeconfig, listener.Addr().String(), token)
+}
+
+func writeKubeconfig(file, addr, token string) error {
 	config := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: bench,
 contexts: [{name: bench, context: {cluster: bench, user: bench}}],
 clusters: [{name: bench, cluster: {server: "http://%s", insecure-skip-tls-verify: true}}],
 users: [{name: bench, user: {token: "%s"}}]}
-`, listener.Addr(), token)
-	return p, os.WriteFile(p.kubeconfig, []byte(config), 0o600)
+`, addr, token)
+	return os.WriteFile(file, []byte(config), 0o600)
 }
 
 func (p *countingProxy) close() {

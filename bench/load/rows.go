@@ -14,49 +14,95 @@ const (
 	// What is sent at a time, by both.
 	stdinFrame = 32 << 10
 	// The raw way loses the end of long input now and then (seen with containerd 1.6); the runner may not.
-	rawLoss = 1 << 20
+	rawLoss       = 1 << 20
+	archiveBytes  = 16 << 20
+	keyPause      = 200 * time.Millisecond
+	typingTime    = 5 * time.Second
+	keyLag        = 20 * time.Millisecond
+	followers     = 200
+	followedLines = 10
 )
 
 // The first line comes before any input is read: container runtimes were seen to cut the input of a command that is silent.
-var count = []string{"sh", "-c", "echo; exec wc -c"}
+var (
+	count  = []string{"sh", "-c", "echo; exec wc -c"}
+	unpack = []string{"sh", "-c", "echo; exec tar -xf - -C /tmp"}
+)
 
-// names of all rows, in order of the table.
-func names() []string {
-	return []string{"ready", "inspect", "exec-echo", "exec-stdout", "exec-stdin", requestsRow}
-}
-
-// rows of the table: `runner` beside `bare`, a handler that always answers as Ready does, and the raw `cluster`.
-func rows(runner, bare *runner, cluster *cluster, id string) []row {
-	handler := subject{name: "bare node:http2 handler", call: bare.ready}
-	ready := subject{name: "Ready", call: runner.ready}
-	inspect := subject{name: "InspectWorkload", call: runner.inspect(id)}
+// rows of the real cluster: `runner` beside `bare`, a handler that always answers as Ready does, and the raw `cluster`.
+func rows(runner, bare *runner, cluster *cluster, id, image string) []row {
+	handler := subject{name: "bare node:http2 handler", call: bare.ready}.on(bare.process)
+	ready := subject{name: "Ready", call: runner.ready}.on(runner.process)
+	inspect := subject{name: "InspectWorkload", call: runner.inspect(id)}.on(runner.process)
 	get := subject{name: "live GET of the Pod", call: cluster.get(id)}
-	echo := subject{name: "Exec echo", call: printing(2, runner.feed(id, 0, "echo", "x").bytes)}
-	rawEcho := subject{name: "raw exec WebSocket", call: printing(2, cluster.feed(id, 0, "echo", "x").bytes)}
+	echo := subject{name: "Exec echo", call: printing(2, runner.feed(id, nil, "echo", "x").bytes)}.on(runner.process)
+	rawEcho := subject{name: "raw exec WebSocket", call: printing(2, cluster.feed(id, nil, "echo", "x").bytes)}
+	kubectl := subject{name: "kubectl exec", call: printing(2, cluster.kubectl(id, "echo", "x"))}
 	size := fmt.Sprint(stdoutBytes)
-	zeros := subject{name: "Exec head -c 256 MiB", call: printing(stdoutBytes, runner.feed(id, 0, "head", "-c", size, "/dev/zero").bytes)}
-	rawZeros := subject{name: "raw exec WebSocket", call: printing(stdoutBytes, cluster.feed(id, 0, "head", "-c", size, "/dev/zero").bytes)}
+	zeros := subject{name: "Exec head -c 256 MiB", call: printing(stdoutBytes, runner.feed(id, nil, "head", "-c", size, "/dev/zero").bytes)}.on(runner.process)
+	rawZeros := subject{name: "raw exec WebSocket", call: printing(stdoutBytes, cluster.feed(id, nil, "head", "-c", size, "/dev/zero").bytes)}
+	input := make([]byte, stdinBytes)
+	counted := subject{name: "Exec wc -c of 256 MiB", call: taking(stdinBytes, stdinBytes, runner.feed(id, input, count...))}.on(runner.process)
+	rawCounted := subject{name: "raw exec WebSocket", call: taking(stdinBytes-rawLoss, stdinBytes, cluster.feed(id, input, count...))}
+	archive := tarOf(archiveBytes)
+	put := subject{name: "PutArchive of 16 MiB", call: runner.putArchive(id, archive)}.on(runner.process)
+	rawPut := subject{name: "raw exec of tar", call: sized(len(archive), cluster.feed(id, archive, unpack...))}
+	log := subject{name: "StreamWorkloadLogs of 4 MiB", call: runner.readLog(id)}.on(runner.process)
+	rawLog := subject{name: "raw log GET", call: cluster.readLog(id)}
+	launch := subject{name: "StartWorkload to Running", call: runner.launch(image)}.on(runner.process)
+	rawLaunch := subject{name: "raw POST of the Pod to Running", call: cluster.launch(id)}
 
-	counted := subject{name: "Exec wc -c of 256 MiB", call: taking(stdinBytes, stdinBytes, runner.feed(id, stdinBytes, count...))}
-	rawCounted := subject{name: "raw exec WebSocket", call: taking(stdinBytes-rawLoss, stdinBytes, cluster.feed(id, stdinBytes, count...))}
+	typist := func(open opener, count int) func(context.Context) (turn, error) {
+		return func(ctx context.Context) (turn, error) { return typists(ctx, open, count, keyPause, typingTime) }
+	}
+	keys := func(count int) (subject, subject) {
+		return subject{name: "a key and its echo by Exec", turn: typist(runner.open(id, true, typing...), count)}.on(runner.process),
+			subject{name: "raw exec WebSocket", turn: typist(cluster.open(id, true, typing...), count)}
+	}
+	key, rawKey := keys(1)
+	manyKeys, rawManyKeys := keys(100)
+	follow := func(f follower) func(context.Context) (turn, error) {
+		return func(ctx context.Context) (turn, error) {
+			return following(ctx, f, followers, followedLines, cluster.writeLog(ctx, id))
+		}
+	}
+	follows := subject{name: "a line to each of 200 followers", turn: follow(runner.follow(id))}.on(runner.process)
+	rawFollows := subject{name: "raw log GET, as many", turn: follow(cluster.follow(id))}
 
 	second := limit{calls: 100_000, time: time.Second}
 	return []row{
-		{name: "ready", callers: 1, rounds: 6, turn: second, subject: ready, baselines: []subject{handler}},
-		{name: "ready", callers: 32, rounds: 6, turn: second, subject: ready, baselines: []subject{handler}},
+		{name: "ready", callers: 1, rounds: 6, turn: second, subject: ready, baselines: []subject{handler.with(goal{p50AtMost: 1.3})}},
+		{name: "ready", callers: 32, rounds: 6, turn: second, subject: ready, baselines: []subject{handler.with(goal{rateAtLeast: 0.75})}},
 		{name: "inspect", callers: 1, rounds: 6, turn: second, subject: inspect,
-			baselines: []subject{ready.with(goal{p50AtMost: 1.5}), handler, get}},
+			baselines: []subject{ready.with(goal{p50AtMost: 1.5}), handler, get.with(goal{p50AtMost: 0.5})}},
 		{name: "inspect", callers: 32, rounds: 6, turn: second, subject: inspect,
-			baselines: []subject{ready, handler, get}},
+			baselines: []subject{ready, handler.with(goal{rateAtLeast: 0.6}), get}},
+		{name: "start", callers: 1, rounds: 3, turn: limit{2, time.Minute}, subject: launch,
+			baselines: []subject{rawLaunch.with(goal{p50AtMost: 1.25})}},
 		{name: "exec-echo", callers: 1, rounds: 10, turn: limit{10, 5 * time.Second}, subject: echo,
-			baselines: []subject{rawEcho.with(goal{p50AtMost: 1.15})}},
+			baselines: []subject{rawEcho.with(goal{p50AtMost: 1.15}), kubectl}},
 		{name: "exec-echo", callers: 8, rounds: 5, turn: limit{40, 10 * time.Second}, subject: echo,
+			baselines: []subject{rawEcho.with(goal{rateAtLeast: 0.9})}},
+		{name: "exec-echo", callers: 32, rounds: 3, turn: limit{96, 15 * time.Second}, subject: echo,
 			baselines: []subject{rawEcho.with(goal{rateAtLeast: 0.9})}},
 		{name: "exec-stdout", callers: 1, rounds: 3, turn: limit{1, time.Minute}, inBytes: true, subject: zeros,
 			baselines: []subject{rawZeros.with(goal{rateAtLeast: 0.95})}},
 		{name: "exec-stdin", callers: 1, rounds: 3, turn: limit{1, time.Minute}, inBytes: true, subject: counted,
 			baselines: []subject{rawCounted.with(goal{rateAtLeast: 0.95})}},
+		{name: "keystroke", callers: 1, rounds: 2, subject: key, baselines: []subject{rawKey.with(goal{p99Above: keyLag})}},
+		{name: "keystroke", callers: 100, rounds: 2, subject: manyKeys, baselines: []subject{rawManyKeys.with(goal{p99Above: keyLag})}},
+		{name: "log-follow", callers: followers, rounds: 2, subject: follows, baselines: []subject{rawFollows.with(goal{p50AtMost: 1.25})}},
+		{name: "archive", callers: 1, rounds: 3, turn: limit{2, time.Minute}, inBytes: true, subject: put,
+			baselines: []subject{rawPut.with(goal{rateAtLeast: 0.9})}},
+		{name: "log-read", callers: 1, rounds: 3, turn: limit{4, time.Minute}, inBytes: true, subject: log,
+			baselines: []subject{rawLog.with(goal{rateAtLeast: 0.95})}},
 	}
+}
+
+// on names the process whose CPU time is told.
+func (s subject) on(p *process) subject {
+	s.server = p
+	return s
 }
 
 func (s subject) with(g goal) subject {
@@ -109,5 +155,13 @@ func taking(least, most int64, run execution) func(context.Context) (int64, erro
 			err = fmt.Errorf("%d bytes of input arrived instead of %d", arrived, most)
 		}
 		return arrived, err
+	}
+}
+
+// sized tells how much went in.
+func sized(bytes int, run execution) func(context.Context) (int64, error) {
+	return func(ctx context.Context) (int64, error) {
+		_, err := run(ctx)
+		return int64(bytes), err
 	}
 }

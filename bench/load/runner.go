@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -17,6 +18,7 @@ const (
 	readyTime   = 20 * time.Second
 	runningTime = 60 * time.Second
 	removeTime  = 10 * time.Second
+	listBytes   = 32 << 20
 	// A run that is killed leaves its workload; the Pod then ends by itself.
 	workloadScript = "trap exit TERM; sleep 1800 & wait"
 )
@@ -25,21 +27,29 @@ const (
 type runner struct {
 	pb.RunnerServiceClient
 	connection *grpc.ClientConn
+	process    *process
 }
 
 // dial connects and waits for the first answer, so that no measured call pays for the connection.
-func dial(ctx context.Context, addr string) (*runner, error) {
-	connection, err := grpc.NewClient("passthrough:"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+func dial(ctx context.Context, p *process) (*runner, error) {
+	connection, err := grpc.NewClient("passthrough:"+p.addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(listBytes)))
 	if err != nil {
 		return nil, err
 	}
-	r := &runner{pb.NewRunnerServiceClient(connection), connection}
+	r := &runner{pb.NewRunnerServiceClient(connection), connection, p}
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
 	if _, err := r.Ready(ctx, &pb.ReadyRequest{}, grpc.WaitForReady(true)); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s is not ready: %w", addr, err), connection.Close())
+		return nil, errors.Join(fmt.Errorf("%s is not ready: %w", p.addr, err), connection.Close())
 	}
 	return r, nil
+}
+
+// stop ends the connection and the process.
+func (r *runner) stop() {
+	r.connection.Close()
+	r.process.stop()
 }
 
 // startWorkload returns the id of a workload that runs.
@@ -59,7 +69,7 @@ func (r *runner) startWorkload(ctx context.Context, image string) (string, error
 		if err != nil {
 			return "", errors.Join(fmt.Errorf("the workload does not run: %w", err), r.removeWorkload(started.Id))
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(askPause)
 	}
 }
 
@@ -90,10 +100,9 @@ func (r *runner) inspect(id string) func(context.Context) (int64, error) {
 	}
 }
 
-// feed runs a command to its end with so many zeros as its input; anything but exit code 0 is an error.
-func (r *runner) feed(id string, input int, argv ...string) execution {
+// feed runs a command to its end with this input; anything but exit code 0 is an error.
+func (r *runner) feed(id string, input []byte, argv ...string) execution {
 	request := &pb.ExecRequest{Msg: &pb.ExecRequest_Start{Start: &pb.ExecStartRequest{TargetId: id, CommandArgv: argv}}}
-	piece := &pb.ExecRequest{Msg: &pb.ExecRequest_Stdin{Stdin: &pb.ExecStdin{Data: make([]byte, stdinFrame)}}}
 	return func(ctx context.Context) (output, error) {
 		var out output
 		stream, err := r.Exec(ctx)
@@ -104,8 +113,8 @@ func (r *runner) feed(id string, input int, argv ...string) execution {
 			return out, err
 		}
 		go func() {
-			for sent := 0; sent < input; sent += stdinFrame {
-				if stream.Send(piece) != nil {
+			for piece := range slices.Chunk(input, stdinFrame) {
+				if stream.Send(&pb.ExecRequest{Msg: &pb.ExecRequest_Stdin{Stdin: &pb.ExecStdin{Data: piece}}}) != nil {
 					return // the end of the answers tells why
 				}
 			}

@@ -1,14 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -24,7 +20,6 @@ const (
 	slowTime      = 12 * time.Second
 	slowRate      = 64 << 10 // bytes a second
 	endlessChunks = 1<<32 - 1
-	clockTicks    = 100 // of /proc/<pid>/stat a second, on every Linux of today
 )
 
 // measureWire compares the runner's own gRPC with that of connect-node, below handlers that do nothing and without a
@@ -36,13 +31,13 @@ func measureWire(ctx context.Context, rounds int, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		defer p.stop()
-		r, err := dial(ctx, p.addr)
+		r, err := dial(ctx, p)
 		if err != nil {
+			p.stop()
 			return err
 		}
-		defer r.connection.Close()
-		servers = append(servers, &wireServer{r, p})
+		defer r.stop()
+		servers = append(servers, &wireServer{r})
 	}
 	own, node, bare := servers[0], servers[1], servers[2]
 
@@ -80,7 +75,9 @@ func measureWire(ctx context.Context, rounds int, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		r.print(out, turns)
+		for _, l := range r.lines(turns) {
+			l.print(out)
+		}
 	}
 	fmt.Fprintln(out, "\n| Measured | CPU of one stream, s/GiB | Peak above idle, MiB | 20 slow readers: above idle, MiB |")
 	fmt.Fprintln(out, "|---|--:|--:|--:|")
@@ -94,7 +91,6 @@ func measureWire(ctx context.Context, rounds int, out io.Writer) error {
 
 type wireServer struct {
 	*runner
-	process *process
 }
 
 // stream takes as many chunks as it asked for.
@@ -137,11 +133,11 @@ func (s *wireServer) upload(ctx context.Context) (int64, error) {
 // cost prints what one stream, and then many slow ones, cost the server's process.
 func (s *wireServer) cost(ctx context.Context, name string, out io.Writer) error {
 	time.Sleep(2 * time.Second)
-	idle, err := s.resident()
+	idle, err := s.process.resident()
 	if err != nil {
 		return err
 	}
-	before, err := s.cpu()
+	before, err := s.process.cpu()
 	if err != nil {
 		return err
 	}
@@ -152,7 +148,7 @@ func (s *wireServer) cost(ctx context.Context, name string, out io.Writer) error
 		}
 	}
 	stop()
-	after, err := s.cpu()
+	after, err := s.process.cpu()
 	if err != nil {
 		return err
 	}
@@ -201,7 +197,7 @@ func (s *wireServer) watch(ctx context.Context) (stop func(), peak *int64) {
 	go func() {
 		defer close(done)
 		for range time.Tick(20 * time.Millisecond) {
-			bytes, err := s.resident()
+			bytes, err := s.process.resident()
 			if err != nil || ctx.Err() != nil {
 				return
 			}
@@ -209,31 +205,6 @@ func (s *wireServer) watch(ctx context.Context) (stop func(), peak *int64) {
 		}
 	}()
 	return func() { cancel(); <-done }, peak
-}
-
-func (s *wireServer) resident() (int64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.process.command.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	pages, err := strconv.ParseInt(strings.Fields(string(status))[1], 10, 64)
-	return pages * int64(os.Getpagesize()), err
-}
-
-// cpu is the time of all cores that the process has used.
-func (s *wireServer) cpu() (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.process.command.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	// Fields after the name, which may hold anything but ends with the last bracket; utime and stime are the 12th and 13th.
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	user, err := strconv.ParseInt(fields[11], 10, 64)
-	if err != nil {
-		return 0, err
-	}
-	system, err := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * time.Second / clockTicks, err
 }
 
 func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	pb "k8s-runner-bench/gen/agynio/api/runner/v1"
+)
+
+// A session is a command that runs: what is typed goes in, what it says comes out.
+type session interface {
+	send(data []byte) error
+	receive() ([]byte, error)
+	close()
+}
+
+type opener func(context.Context) (session, error)
+
+// Echoes every byte as soon as it is typed, once it has said that it does.
+var typing = []string{"sh", "-c", "stty raw -echo; echo ready; exec cat"}
+
+// open starts a command through the runner; it ends with ctx at the latest.
+func (r *runner) open(id string, tty bool, argv ...string) opener {
+	return func(ctx context.Context) (session, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		stream, err := r.Exec(ctx)
+		if err != nil {
+			cancel()
+			return nil, err
+		}
+		s := &runnerSession{stream, cancel}
+		start := &pb.ExecStartRequest{TargetId: id, CommandArgv: argv, Options: &pb.ExecOptions{Tty: tty, SeparateStderr: !tty}}
+		if err := stream.Send(&pb.ExecRequest{Msg: &pb.ExecRequest_Start{Start: start}}); err != nil {
+			s.close()
+			return nil, err
+		}
+		answer, err := stream.Recv()
+		if err == nil && answer.GetStarted() == nil {
+			err = fmt.Errorf("not started: %v", answer)
+		}
+		if err != nil {
+			s.close()
+			return nil, err
+		}
+		return s, nil
+	}
+}
+
+type runnerSession struct {
+	stream pb.RunnerService_ExecClient
+	cancel context.CancelFunc
+}
+
+func (s *runnerSession) send(data []byte) error {
+	return s.stream.Send(&pb.ExecRequest{Msg: &pb.ExecRequest_Stdin{Stdin: &pb.ExecStdin{Data: data}}})
+}
+
+func (s *runnerSession) receive() ([]byte, error) {
+	answer, err := s.stream.Recv()
+	if err != nil {
+		return nil, err
+	}
+	if out := answer.GetStdout(); out != nil {
+		return out.Data, nil
+	}
+	return nil, fmt.Errorf("no output: %v", answer)
+}
+
+func (s *runnerSession) close() { s.cancel() }
+
+// open is the same over a WebSocket to the API server.
+func (c *cluster) open(id string, tty bool, argv ...string) opener {
+	query := url.Values{"command": argv, "container": {"main"}, "stdin": {"true"}, "stdout": {"true"}, "tty": {fmt.Sprint(tty)}}
+	target := c.podURL(id, query, "exec")
+	target.Scheme = strings.Replace(target.Scheme, "http", "ws", 1)
+	dialer := websocket.Dialer{TLSClientConfig: c.tls.Clone(), Subprotocols: []string{"v5.channel.k8s.io"}}
+	return func(ctx context.Context) (session, error) {
+		socket, _, err := dialer.DialContext(ctx, target.String(), c.headers)
+		if err != nil {
+			return nil, err
+		}
+		return &rawSession{socket, context.AfterFunc(ctx, func() { socket.Close() })}, nil
+	}
+}
+
+type rawSession struct {
+	socket *websocket.Conn
+	stop   func() bool
+}
+
+func (s *rawSession) send(data []byte) error {
+	return s.socket.WriteMessage(websocket.BinaryMessage, append([]byte{stdinChannel}, data...))
+}
+
+func (s *rawSession) receive() ([]byte, error) {
+	for {
+		_, message, err := s.socket.ReadMessage()
+		if err != nil || len(message) == 0 {
+			return nil, fmt.Errorf("the command has ended: %w", err)
+		}
+		if message[0] == stdoutChannel && len(message) > 1 {
+			return message[1:], nil
+		}
+		if message[0] == statusChannel {
+			return nil, fmt.Errorf("the command has ended: %s", message[1:])
+		}
+	}
+}
+
+func (s *rawSession) close() { s.stop(); s.socket.Close() }
+
+// openAll opens sessions, some at a time.
+func openAll(ctx context.Context, open opener, count int) ([]session, error) {
+	ctx, fail := context.WithCancelCause(ctx)
+	sessions := make([]session, count)
+	next := make(chan int)
+	var openers sync.WaitGroup
+	for range 8 {
+		openers.Go(func() {
+			for i := range next {
+				s, err := open(context.WithoutCancel(ctx))
+				if err != nil {
+					fail(err)
+					continue
+				}
+				sessions[i] = s
+			}
+		})
+	}
+	for i := range count {
+		if ctx.Err() == nil {
+			next <- i
+		}
+	}
+	close(next)
+	openers.Wait()
+	err := context.Cause(ctx)
+	fail(nil)
+	if err != nil {
+		closeAll(sessions)
+		return nil, err
+	}
+	return sessions, nil
+}
+
+func closeAll(sessions []session) {
+	for _, s := range sessions {
+		if s != nil {
+			s.close()
+		}
+	}
+}
+
+// typists lets every session type a key now and then, and waits for its echo.
+func typists(ctx context.Context, open opener, count int, every, length time.Duration) (turn, error) {
+	var all turn
+	sessions, err := openAll(ctx, open, count)
+	if err != nil {
+		return all, err
+	}
+	defer closeAll(sessions)
+	for _, s := range sessions {
+		for text := ""; !strings.Contains(text, "ready"); {
+			data, err := s.receive()
+			if err != nil {
+				return all, err
+			}
+			text += string(data)
+		}
+	}
+	var lock sync.Mutex
+	var typing sync.WaitGroup
+	begun := time.Now()
+	for i, s := range sessions {
+		typing.Go(func() {
+			time.Sleep(every * time.Duration(i) / time.Duration(count)) // not all at once
+			for begun := time.Now(); time.Since(begun) < length; time.Sleep(every) {
+				at := time.Now()
+				failure := s.send([]byte("x"))
+				for text := ""; failure == nil && !strings.Contains(text, "x"); {
+					var data []byte
+					data, failure = s.receive()
+					text += string(data)
+				}
+				lock.Lock()
+				if failure != nil {
+					err = failure
+				}
+				all.latencies = append(all.latencies, time.Since(at))
+				lock.Unlock()
+				if failure != nil {
+					return
+				}
+			}
+		})
+	}
+	typing.Wait()
+	all.elapsed = time.Since(begun)
+	return all, err
+}
