@@ -10,8 +10,11 @@ import { COMPRESSED, PREFIX_BYTES } from "./envelopes.ts";
 /** Smaller messages are not worth compressing, in bytes; as Connect's own handlers have it. */
 const COMPRESS_FROM_BYTES = 1024;
 
-/** So many bytes of large messages may be on their way when another one is made: enough that none waits for the last. */
-const AHEAD_BYTES = 128 * 1024;
+/**
+ * So many large messages may be on their way, the last of them included, when another one is made: none waits for the last,
+ * and node:http2 of Bun 1.4.5 has never two at hand, which it would join into one buffer more.
+ */
+const AHEAD = 2;
 
 const OK = { "grpc-status": "0" };
 
@@ -28,8 +31,8 @@ export class Response {
   readonly #options: ResponseOptions;
   /** Who waits for room in the stream. */
   #writer: PromiseWithResolvers<void> | undefined;
-  /** Bytes of large messages that have not left. */
-  #unwritten = 0;
+  /** Large messages that have not left. */
+  #underWay = 0;
   #interruption: { reason: unknown } | undefined;
 
   constructor(stream: ServerHttp2Stream, options: ResponseOptions) {
@@ -43,14 +46,12 @@ export class Response {
     const parts = compression === undefined ? codec.split(message) : undefined;
     if (parts !== undefined) {
       this.#begin();
-      this.#stream.write(framed(0, parts.head, parts.data.length));
-      const { length } = parts.data;
-      this.#unwritten += length;
-      this.#stream.write(parts.data, () => {
-        this.#unwritten -= length;
-        if (this.#unwritten < AHEAD_BYTES) this.#goOn();
+      this.#underWay += 1;
+      this.#stream.write(framed(0, parts.head, parts.data), () => {
+        this.#underWay -= 1;
+        this.#goOn();
       });
-      if (this.#unwritten >= AHEAD_BYTES) await this.#wait();
+      if (this.#underWay >= AHEAD) await this.#wait();
       return;
     }
     const frame = await this.#framed(message);
@@ -122,12 +123,14 @@ export class Response {
   }
 }
 
-/** A message with its prefix. `more` bytes of the message are written after it. */
-function framed(flags: number, message: Uint8Array, more = 0): Uint8Array {
-  const frame = Buffer.allocUnsafe(PREFIX_BYTES + message.length);
+/** A message, given in one part or in two, with its prefix. In one buffer, for each write is a system call. */
+function framed(flags: number, head: Uint8Array, rest?: Uint8Array): Uint8Array {
+  const length = head.length + (rest?.length ?? 0);
+  const frame = Buffer.allocUnsafe(PREFIX_BYTES + length);
   frame[0] = flags;
-  frame.writeUInt32BE(message.length + more, 1);
-  frame.set(message, PREFIX_BYTES);
+  frame.writeUInt32BE(length, 1);
+  frame.set(head, PREFIX_BYTES);
+  if (rest !== undefined) frame.set(rest, PREFIX_BYTES + head.length);
   return frame;
 }
 

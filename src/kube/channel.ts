@@ -27,6 +27,8 @@ const INPUT_MARK = 1024 * 1024;
 const INPUT_FRAME = 32 * 1024;
 /** What one piece of output holds at most: what waits is joined up to it, what is larger is cut. */
 const OUTPUT_FRAME = 32 * 1024;
+/** Output that follows a piece within this time is gathered for as long at most: one message of 32 KiB costs less than four. */
+const GATHER_MS = 1;
 /** Bun's WebSocket tells nobody when its buffer drains (1.4.5), so writers look: soon at first, then less often. */
 const DRAIN_POLL_MS = { min: 1, max: 16 };
 /** The kubelet keeps some MiB of input for a process that does not read, then stops answering even pings. */
@@ -81,7 +83,9 @@ export class Channel implements ExecChannel {
   readonly #heartbeat: NodeJS.Timeout;
   readonly #waiting: Output[] = [];
   #waitingBytes = 0;
+  /** Wakes who waits for output; called when so many bytes wait, and at the end. */
   #wake: (() => void) | undefined;
+  #wakeAt = 1;
   #status: { readonly at: number; readonly value: KubeStatus | undefined } | undefined;
   #failure: KubeError | undefined;
   #over = false;
@@ -115,18 +119,29 @@ export class Channel implements ExecChannel {
   }
 
   async *output(): AsyncGenerator<Output> {
+    let takenAt = Number.NEGATIVE_INFINITY;
     for (;;) {
-      const next = this.#take();
-      if (next === undefined) {
-        if (this.#over) return;
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
+      const isBusy = performance.now() - takenAt < GATHER_MS;
+      if (!this.#over && this.#waitingBytes < (isBusy ? OUTPUT_FRAME : 1)) {
+        await this.#arrival(isBusy);
         continue;
       }
+      const next = this.#take();
+      if (next === undefined) return;
+      takenAt = performance.now();
       if (this.#socket.isPaused && this.#waitingBytes < OUTPUT_MARK / 2) this.#resume();
       yield next;
     }
+  }
+
+  /** Resolves when output has come; of a busy stream when it is enough for a whole piece, or has been gathered for long enough. */
+  async #arrival(isBusy: boolean): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#wake = resolve;
+    this.#wakeAt = isBusy ? OUTPUT_FRAME : 1;
+    const timer = isBusy ? setTimeout(resolve, GATHER_MS) : undefined;
+    await promise;
+    clearTimeout(timer);
   }
 
   #take(): Output | undefined {
@@ -198,7 +213,7 @@ export class Channel implements ExecChannel {
       this.#waitingBytes += piece.length + MESSAGE_COST;
     }
     if (this.#waitingBytes > OUTPUT_MARK && !this.#socket.isPaused) this.#pause();
-    this.#wake?.();
+    if (this.#waitingBytes >= this.#wakeAt) this.#wake?.();
   }
 
   #pause(): void {
