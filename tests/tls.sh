@@ -64,7 +64,7 @@ trust=(-cacert "$dir/servers.crt")
 show() { echo -cert "$dir/$1.crt" -key "$dir/$1.key"; }
 ready() { "$grpcurl" -max-time 20 "$@" "$address" "$service/Ready" 2>&1; }
 ok='^\{ "status": "ok" \} $'
-subject() { openssl s_client -connect "$address" -alpn h2 "$@" </dev/null 2>/dev/null | openssl x509 -noout -subject 2>&1; }
+subject() { openssl s_client -connect "$address" -alpn h2 </dev/null 2>/dev/null | openssl x509 -noout -subject 2>&1; }
 
 # TLS ------------------------------------------------------------------------------------------------------------------
 start

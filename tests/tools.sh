@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by scripts that look at a runner with other people's tools: those tools, installed into tests/gen by Go when they
 # are not there, and a check that counts.
 

@@ -74,7 +74,9 @@ test("runners that replace one another under load lose no unary call that may be
     }
   };
 
-  const start = () => runnerProcess(gate, runner().backend.namespace, { SHUTDOWN_GRACE: "10s" });
+  await using processes = new AsyncDisposableStack();
+  const start = async () =>
+    processes.use(await runnerProcess(gate, runner().backend.namespace, { SHUTDOWN_GRACE: "10s" }));
   let current = await start();
   at.pointAt(current.baseUrl);
   let over = false;
@@ -83,22 +85,22 @@ test("runners that replace one another under load lose no unary call that may be
       while (!over) await call(() => make(client));
     }),
   );
-  for (let round = 0; round < 3; round++) {
-    const before = told.ok;
-    const next = await start();
-    // As a rollout does it: the new one is ready, then the old one is told to end while callers still come to it.
-    await until("the next one is ready", async () => ((await fetch(`${next.baseUrl}/readyz`)).ok ? true : undefined));
-    await until("calls went through", () => (told.ok > before + 100 ? true : undefined));
-    const old = current;
-    await old.terminate();
-    at.pointAt(next.baseUrl);
-    expect(await old.exited).toBe(0);
-    await old[Symbol.asyncDispose]();
-    current = next;
+  try {
+    for (let round = 0; round < 3; round++) {
+      const before = told.ok;
+      const next = await start();
+      // As a rollout does it: the new one is ready, then the old one is told to end while callers still come to it.
+      await until("the next one is ready", async () => ((await fetch(`${next.baseUrl}/readyz`)).ok ? true : undefined));
+      await until("calls went through", () => (told.ok > before + 100 ? true : undefined));
+      await current.terminate();
+      at.pointAt(next.baseUrl);
+      expect(await current.exited).toBe(0);
+      current = next;
+    }
+  } finally {
+    over = true;
+    await Promise.all(load);
   }
-  over = true;
-  await Promise.all(load);
-  await current[Symbol.asyncDispose]();
   console.log(`rolling: ${told.ok} calls, retried ${JSON.stringify([...told.retried])}`);
   expect(told.lost).toEqual([]);
 });
