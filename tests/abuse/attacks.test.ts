@@ -11,7 +11,7 @@ import { attacks } from "./attacks.ts";
 test.each(Object.entries(attacks))(
   "%s: an honest client is answered before, during and after; nothing is left",
   async (_name, { small, run }) => {
-    await using server = await startTestServer({ limits: { headerMs: 200 } });
+    await using server = await startTestServer({ limits: { headerMs: 1_500 } });
     const { usage, baseUrl, port } = server;
     const client = createClient(RunnerService, createGrpcTransport({ baseUrl }));
     const isReady = async () => expect((await client.ready({})).status).toBe("ok");

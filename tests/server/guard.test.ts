@@ -32,6 +32,8 @@ import {
 } from "./harness.ts";
 
 const SOON = 40;
+/** Time for an honest client to connect, on any machine. */
+const CONNECTED = 1_500;
 const ready = { ":path": `/${SERVICE}/Ready`, "content-type": "application/grpc", te: "trailers" };
 const empty = envelope(new Uint8Array());
 const clientOf = ({ baseUrl }: { baseUrl: string }) => createClient(RunnerService, createGrpcTransport({ baseUrl }));
@@ -84,7 +86,7 @@ describe("connections", () => {
   });
 
   test("one that begins the header of a call and does not end it is closed, with the calls on it alone", async () => {
-    await using server = await startTestServer({ limits: { headerMs: SOON } });
+    await using server = await startTestServer({ limits: { headerMs: CONNECTED } });
     const client = clientOf(server);
     expect((await client.ready({})).status).toBe("ok");
     using raw = await Raw.http2(at(server));
@@ -107,7 +109,7 @@ describe("connections", () => {
   });
 
   test("a silent one is asked by a ping, stays when it answers and is dropped when it does not", async () => {
-    await using server = await startTestServer({ limits: { keepaliveMs: SOON, keepaliveTimeoutMs: SOON } });
+    await using server = await startTestServer({ limits: { keepaliveMs: SOON, keepaliveTimeoutMs: CONNECTED } });
     using alive = await http2Session(server.baseUrl);
     using dead = await Raw.http2(at(server));
     let pings = 0;
@@ -133,7 +135,10 @@ describe("connections", () => {
 test("over TLS it is the same", async () => {
   const { servers, server: pair } = certificates();
   const material = { cert: pair.certPem, key: pair.keyPem, clientCa: undefined };
-  await using server = await startTestServer({ tls: material, limits: { headerMs: 200, connectionsPerAddress: 2 } });
+  await using server = await startTestServer({
+    tls: material,
+    limits: { headerMs: CONNECTED, connectionsPerAddress: 2 },
+  });
   using silent = await tcp(server.port); // agrees on nothing
   const socket = connectTls({ host: "127.0.0.1", port: server.port, ca: servers.caPem, ALPNProtocols: ["h2"] });
   socket.on("error", () => undefined);
