@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	logBytes = 4 << 20
+	// Less than what kubelets are set to keep in one file, so that it is not rotated.
+	logBytes = 512 << 10
 	// How often it is asked whether a Pod runs.
 	askPause = 5 * time.Millisecond
 )
@@ -46,7 +47,7 @@ func (r *runner) putArchive(id string, archive []byte) func(context.Context) (in
 	}
 }
 
-// readLog reads the last lines, as many as fill 4 MiB.
+// readLog reads the last lines, as many as fill 512 KiB.
 func (r *runner) readLog(id string) func(context.Context) (int64, error) {
 	request := &pb.StreamWorkloadLogsRequest{WorkloadId: id, ContainerName: "main", TailLines: logBytes / logLine}
 	return func(ctx context.Context) (int64, error) {
@@ -88,7 +89,7 @@ func enough(bytes int64) error {
 	return nil
 }
 
-// fillLog writes 4 MiB of lines to the log of the main container.
+// fillLog writes lines to the log of the main container.
 func (c *cluster) fillLog(ctx context.Context, id string) error {
 	script := fmt.Sprintf("yes %s | head -n %d > /proc/1/fd/1", strings.Repeat("x", logLine-1), logBytes/logLine)
 	_, err := c.feed(id, nil, "sh", "-c", script)(ctx)

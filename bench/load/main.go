@@ -40,7 +40,7 @@ const (
 // names of all that can be measured alone, in order.
 func names() []string {
 	all := []string{scaleRow}
-	for _, row := range rows(&runner{}, &runner{}, &cluster{server: &url.URL{}, tls: &tls.Config{}}, "", "") {
+	for _, row := range rows(&runner{}, &runner{}, &cluster{server: &url.URL{}, tls: &tls.Config{}}, "", "", 0) {
 		all = append(all, row.name)
 	}
 	return append(slices.Compact(all), idleRow, requestsRow)
@@ -49,14 +49,17 @@ func names() []string {
 type flags struct {
 	image  string
 	rounds int
-	quick  bool
-	json   string
+	// A kubelet takes an inotify instance for each follower, and Linux gives a user 128 unless told otherwise.
+	followers int
+	quick     bool
+	json      string
 }
 
 func run(ctx context.Context) error {
 	var f flags
 	flag.StringVar(&f.image, "image", "alpine:3.19", "image of the measured workload; needs a shell and the usual tools")
 	flag.IntVar(&f.rounds, "rounds", 0, "rounds of each row; 0 is the row's own number")
+	flag.IntVar(&f.followers, "followers", 200, "followers of a log; the node's fs.inotify.max_user_instances must be above")
 	flag.BoolVar(&f.quick, "quick", false, "one round of each row, and no 10,000 Pods; shows how, proves little")
 	flag.StringVar(&f.json, "json", "", "file for the figures, which ../report.ts reads")
 	wire := flag.Bool("wire", false, "instead of all rows, compare the own gRPC with connect-node's; needs no cluster")
@@ -115,10 +118,7 @@ func (f flags) measure(ctx context.Context, cluster *cluster, out io.Writer) (er
 			}
 		}
 	}
-	if wanted("log-read") {
-		err = errors.Join(err, cluster.fillLog(ctx, id))
-	}
-	for _, row := range rows(runner, bare, cluster, id, f.image) {
+	for _, row := range rows(runner, bare, cluster, id, f.image, f.followers) {
 		if !wanted(row.name) {
 			continue
 		}

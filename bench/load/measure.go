@@ -34,6 +34,7 @@ type row struct {
 	rounds  int
 	turn    limit
 	inBytes bool // the rate is one of bytes, not of calls
+	before  func(context.Context) error
 	subject subject
 	// The subject's p50 may not be longer, whatever the baselines say; 0 is no limit.
 	p50AtMost time.Duration
@@ -58,6 +59,11 @@ type turn struct {
 // measure gives every subject one turn that does not count, then rounds of turns A B A B, so that what else the machine
 // does meets all alike. The result is by subject, then by round.
 func (r row) measure(ctx context.Context) ([][]turn, error) {
+	if r.before != nil {
+		if err := r.before(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", r.name, err)
+		}
+	}
 	subjects := append([]subject{r.subject}, r.baselines...)
 	turns := make([][]turn, len(subjects))
 	for round := range r.rounds + 1 {

@@ -19,18 +19,14 @@ const (
 	keyPause      = 200 * time.Millisecond
 	typingTime    = 5 * time.Second
 	keyLag        = 20 * time.Millisecond
-	followers     = 200
 	followedLines = 10
 )
 
 // The first line comes before any input is read: container runtimes were seen to cut the input of a command that is silent.
-var (
-	count  = []string{"sh", "-c", "echo; exec wc -c"}
-	unpack = []string{"sh", "-c", "echo; exec tar -xf - -C /tmp"}
-)
+var count = []string{"sh", "-c", "echo; exec wc -c"}
 
 // rows of the real cluster: `runner` beside `bare`, a handler that always answers as Ready does, and the raw `cluster`.
-func rows(runner, bare *runner, cluster *cluster, id, image string) []row {
+func rows(runner, bare *runner, cluster *cluster, id, image string, followers int) []row {
 	handler := subject{name: "bare node:http2 handler", call: bare.ready}.on(bare.process)
 	ready := subject{name: "Ready", call: runner.ready}.on(runner.process)
 	inspect := subject{name: "InspectWorkload", call: runner.inspect(id)}.on(runner.process)
@@ -46,8 +42,8 @@ func rows(runner, bare *runner, cluster *cluster, id, image string) []row {
 	rawCounted := subject{name: "raw exec WebSocket", call: taking(stdinBytes-rawLoss, stdinBytes, cluster.feed(id, input, count...))}
 	archive := tarOf(archiveBytes)
 	put := subject{name: "PutArchive of 16 MiB", call: runner.putArchive(id, archive)}.on(runner.process)
-	rawPut := subject{name: "raw exec of tar", call: sized(len(archive), cluster.feed(id, archive, unpack...))}
-	log := subject{name: "StreamWorkloadLogs of 4 MiB", call: runner.readLog(id)}.on(runner.process)
+	rawPut := subject{name: "raw exec of wc -c, as many bytes", call: taking(int64(len(archive))-rawLoss, int64(len(archive)), cluster.feed(id, archive, count...))}
+	log := subject{name: "StreamWorkloadLogs of 512 KiB", call: runner.readLog(id)}.on(runner.process)
 	rawLog := subject{name: "raw log GET", call: cluster.readLog(id)}
 	launch := subject{name: "StartWorkload to Running", call: runner.launch(image)}.on(runner.process)
 	rawLaunch := subject{name: "raw POST of the Pod to Running", call: cluster.launch(id)}
@@ -56,8 +52,8 @@ func rows(runner, bare *runner, cluster *cluster, id, image string) []row {
 		return func(ctx context.Context) (turn, error) { return typists(ctx, open, count, keyPause, typingTime) }
 	}
 	keys := func(count int) (subject, subject) {
-		return subject{name: "a key and its echo by Exec", turn: typist(runner.open(id, true, typing...), count)}.on(runner.process),
-			subject{name: "raw exec WebSocket", turn: typist(cluster.open(id, true, typing...), count)}
+		return subject{name: "a key and its echo by Exec", turn: typist(runner.open(id, true, typing...).ready(1), count)}.on(runner.process),
+			subject{name: "raw exec WebSocket", turn: typist(cluster.open(id, true, typing...).ready(5), count)}
 	}
 	key, rawKey := keys(1)
 	manyKeys, rawManyKeys := keys(100)
@@ -66,7 +62,7 @@ func rows(runner, bare *runner, cluster *cluster, id, image string) []row {
 			return following(ctx, f, followers, followedLines, cluster.writeLog(ctx, id))
 		}
 	}
-	follows := subject{name: "a line to each of 200 followers", turn: follow(runner.follow(id))}.on(runner.process)
+	follows := subject{name: fmt.Sprintf("a line to each of %d followers", followers), turn: follow(runner.follow(id))}.on(runner.process)
 	rawFollows := subject{name: "raw log GET, as many", turn: follow(cluster.follow(id))}
 
 	second := limit{calls: 100_000, time: time.Second}
@@ -94,7 +90,7 @@ func rows(runner, bare *runner, cluster *cluster, id, image string) []row {
 		{name: "log-follow", callers: followers, rounds: 2, subject: follows, baselines: []subject{rawFollows.with(goal{p50AtMost: 1.25})}},
 		{name: "archive", callers: 1, rounds: 3, turn: limit{2, time.Minute}, inBytes: true, subject: put,
 			baselines: []subject{rawPut.with(goal{rateAtLeast: 0.9})}},
-		{name: "log-read", callers: 1, rounds: 3, turn: limit{4, time.Minute}, inBytes: true, subject: log,
+		{name: "log-read", callers: 1, before: func(ctx context.Context) error { return cluster.fillLog(ctx, id) }, rounds: 3, turn: limit{50, 3 * time.Second}, inBytes: true, subject: log,
 			baselines: []subject{rawLog.with(goal{rateAtLeast: 0.95})}},
 	}
 }
@@ -155,13 +151,5 @@ func taking(least, most int64, run execution) func(context.Context) (int64, erro
 			err = fmt.Errorf("%d bytes of input arrived instead of %d", arrived, most)
 		}
 		return arrived, err
-	}
-}
-
-// sized tells how much went in.
-func sized(bytes int, run execution) func(context.Context) (int64, error) {
-	return func(ctx context.Context) (int64, error) {
-		_, err := run(ctx)
-		return int64(bytes), err
 	}
 }

@@ -22,6 +22,9 @@ type session interface {
 
 type opener func(context.Context) (session, error)
 
+// A session that has not said by then that it is ready is lost.
+const openTime = 5 * time.Second
+
 // Echoes every byte as soon as it is typed, once it has said that it does.
 var typing = []string{"sh", "-c", "stty raw -echo; echo ready; exec cat"}
 
@@ -115,6 +118,32 @@ func (s *rawSession) receive() ([]byte, error) {
 
 func (s *rawSession) close() { s.stop(); s.socket.Close() }
 
+// ready waits until the command of `typing` echoes. A raw session loses its first output now and then: it gets as many
+// tries as it is given, where the runner gets one.
+func (open opener) ready(tries int) opener {
+	return func(ctx context.Context) (session, error) {
+		for try := 1; ; try++ {
+			s, err := open(ctx)
+			if err != nil {
+				return nil, err
+			}
+			late := time.AfterFunc(openTime, s.close)
+			for text := ""; err == nil && !strings.Contains(text, "ready"); {
+				var data []byte
+				data, err = s.receive()
+				text += string(data)
+			}
+			if late.Stop() && err == nil {
+				return s, nil
+			}
+			s.close()
+			if try == tries {
+				return nil, fmt.Errorf("a command did not say that it is ready: %w", err)
+			}
+		}
+	}
+}
+
 // openAll opens sessions, some at a time.
 func openAll(ctx context.Context, open opener, count int) ([]session, error) {
 	ctx, fail := context.WithCancelCause(ctx)
@@ -165,20 +194,11 @@ func typists(ctx context.Context, open opener, count int, every, length time.Dur
 		return all, err
 	}
 	defer closeAll(sessions)
-	for _, s := range sessions {
-		for text := ""; !strings.Contains(text, "ready"); {
-			data, err := s.receive()
-			if err != nil {
-				return all, err
-			}
-			text += string(data)
-		}
-	}
 	var lock sync.Mutex
-	var typing sync.WaitGroup
+	var typists sync.WaitGroup
 	begun := time.Now()
 	for i, s := range sessions {
-		typing.Go(func() {
+		typists.Go(func() {
 			time.Sleep(every * time.Duration(i) / time.Duration(count)) // not all at once
 			for begun := time.Now(); time.Since(begun) < length; time.Sleep(every) {
 				at := time.Now()
@@ -200,7 +220,7 @@ func typists(ctx context.Context, open opener, count int, every, length time.Dur
 			}
 		})
 	}
-	typing.Wait()
+	typists.Wait()
 	all.elapsed = time.Since(begun)
 	return all, err
 }
