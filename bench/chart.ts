@@ -1,7 +1,7 @@
 import type { Line, Report } from "./report.ts";
 
-const WIDTH = 860;
-const LABEL = 400;
+const WIDTH = 920;
+const LABEL = 465;
 const BAR = 300;
 const ROW = 26;
 const TOP = 74;

@@ -109,6 +109,11 @@ func (f flags) measure(ctx context.Context, cluster *cluster, out io.Writer) (er
 	}
 
 	report := newReport(f.quick)
+	defer func() { // also of a run that is interrupted
+		if f.json != "" {
+			err = errors.Join(err, report.write(f.json))
+		}
+	}()
 	printHead(out)
 	if wanted(scaleRow) {
 		s := &scale{report: report, out: out, rounds: f.rounds, bare: bare, pod: pod, id: id}
@@ -146,11 +151,7 @@ func (f flags) measure(ctx context.Context, cluster *cluster, out io.Writer) (er
 	}
 	peak, failure := runner.process.peak()
 	report.figure(out, figure{Row: "memory", Measured: "most that the runner had in this run", Unit: "MiB", Value: mib(peak)}, 0)
-	err = errors.Join(err, failure)
-	if f.json != "" {
-		err = errors.Join(err, report.write(f.json))
-	}
-	return err
+	return errors.Join(err, failure)
 }
 
 // serve starts a process and connects to it.
