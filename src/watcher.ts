@@ -1,5 +1,4 @@
 import { unreachable } from "./errors.ts";
-import { Tally } from "./figures.ts";
 import type { Kube } from "./kube/client.ts";
 import type { Pod } from "./kube/types.ts";
 import type { Log } from "./log.ts";
@@ -10,6 +9,7 @@ import { type CachedPod, type Change, compareVersions, hasLabels, lean, PodCache
 import { Freshness } from "./watcher/freshness.ts";
 import { LiveReads } from "./watcher/live.ts";
 import { Reflector, type WatchTiming } from "./watcher/reflector.ts";
+import { type FreshnessOutcome, WatcherStats } from "./watcher/stats.ts";
 import { Waiters } from "./watcher/waiters.ts";
 
 export type { CachedPod, Change, PodChanges } from "./watcher/cache.ts";
@@ -49,18 +49,7 @@ export interface WatcherOptions {
  * told only when it is proven, by a live cache that has seen our own writes or by the API server (ruling 5).
  */
 export class PodWatcher {
-  /** For metrics. */
-  readonly stats = {
-    /** Lists and watches that failed or ended early, by cause: `gone`, `connection`, `short`, `restored`, an HTTP status. */
-    failures: new Map<string, number>(),
-    /** performance.now() of the last event of a Pod. */
-    lastEventAt: undefined as number | undefined,
-    /**
-     * Reads that found the cache behind one of our own writes, by what came of it: `told` by the watch in time; `late`, so
-     * that the API was asked; `skipped`, asked at once as the watch was known to be later than that; `left` by its caller.
-     */
-    freshnessWaits: new Tally(["told", "late", "skipped", "left"]),
-  };
+  readonly stats = new WatcherStats();
   readonly #log: Log;
   readonly #tuning: NonNullable<WatcherOptions["tuning"]>;
   readonly #cache = new PodCache();
@@ -254,7 +243,7 @@ export class PodWatcher {
     if (isFresh()) return true;
     const { freshnessWaits } = this.stats;
     const waitMs = this.#tuning.freshWaitMs ?? maxWaitMs;
-    let outcome: "told" | "late" | "skipped" | "left" = "left";
+    let outcome: FreshnessOutcome = "left";
     try {
       if (this.#freshness.lateMs > waitMs) outcome = "skipped";
       else outcome = (await this.#waiters.within(isFresh, waitMs, signal)) ? "told" : "late";
