@@ -83,7 +83,7 @@ export async function startApp({ config, access, log, tuning = {} }: AppOptions)
   const usage = new Usage(config.limits);
   const calls = new Calls([RunnerService, HealthService]);
   let link: PlatformLink | undefined;
-  const metrics = new Metrics({ ...parts, calls, watcher, requests, reports: () => link?.reports });
+  const metrics = new Metrics({ ...parts, calls, watcher, requests, usage, reports: () => link?.reports });
   const draining = new AbortController();
   const health = new Health({
     cache: watcher,

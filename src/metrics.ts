@@ -1,8 +1,16 @@
 import type { StateReports } from "./gateway/report.ts";
 import type { Page, Pages } from "./http.ts";
 import type { KubeRequests } from "./kube/requests.ts";
+import type { Usage } from "./limits.ts";
 import type { Exposition } from "./metrics/exposition.ts";
-import { cacheFamilies, callFamilies, kubeFamilies, reportFamilies, trafficFamilies } from "./metrics/families.ts";
+import {
+  cacheFamilies,
+  callFamilies,
+  kubeFamilies,
+  reportFamilies,
+  trafficFamilies,
+  usageFamilies,
+} from "./metrics/families.ts";
 import type { Family } from "./metrics/family.ts";
 import { LoopLag, processFamilies, runtimeFamilies } from "./metrics/process.ts";
 import type { Calls } from "./runner/calls.ts";
@@ -19,6 +27,7 @@ export interface MetricsSources {
   readonly executions: Executions;
   readonly watcher: PodWatcher;
   readonly requests: KubeRequests;
+  readonly usage: Usage;
   /** Gives undefined while no states are reported to a platform. */
   readonly reports: () => StateReports | undefined;
 }
@@ -30,13 +39,14 @@ export class Metrics {
   #exposition: Promise<Exposition> | undefined;
 
   /** A part with new figures gets families of its own here. */
-  constructor({ calls, traffic, executions, watcher, requests, reports }: MetricsSources) {
+  constructor({ calls, traffic, executions, watcher, requests, usage, reports }: MetricsSources) {
     const families = [
       ...callFamilies(calls),
       ...trafficFamilies(traffic, executions),
       ...cacheFamilies(watcher),
       ...kubeFamilies(requests),
       ...reportFamilies(reports),
+      ...usageFamilies(usage),
       ...runtimeFamilies(this.#lag),
     ].map((family) => ({ ...family, name: PREFIX + family.name }));
     this.#families = [...families, ...processFamilies()];

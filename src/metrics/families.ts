@@ -1,6 +1,7 @@
 import { Tally } from "../figures.ts";
 import { REPORT_OUTCOMES, type StateReports } from "../gateway/report.ts";
 import { type KubeRequests, statusName } from "../kube/requests.ts";
+import type { Usage } from "../limits.ts";
 import type { Calls, MethodFigures } from "../runner/calls.ts";
 import type { Executions } from "../runner/execution.ts";
 import type { Traffic } from "../runner/traffic.ts";
@@ -188,6 +189,27 @@ export function reportFamilies(reports: () => StateReports | undefined): Family[
         label: "outcome",
       },
       () => reports()?.sent ?? new Tally(REPORT_OUTCOMES),
+    ),
+  ];
+}
+
+/** What callers use of what they may (limits.ts). */
+export function usageFamilies(usage: Usage): Family[] {
+  const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  const named = (values: Readonly<Record<string, number>>) =>
+    Object.entries(values).map(([name, value]) => [snake(name), value] as const);
+  return [
+    labelled("gauge", { name: "callers_in_use", help: "What callers use now, by resource.", label: "resource" }, () =>
+      named(usage.current()),
+    ),
+    labelled(
+      "counter",
+      {
+        name: "limits_reached_total",
+        help: "What was refused, ended or closed for a limit, by limit.",
+        label: "limit",
+      },
+      () => named(usage.refused()),
     ),
   ];
 }

@@ -95,7 +95,9 @@ const ALLOWED: Record<string, RegExp> = {
   cause: /^(gone|connection|short|restored|error|\d{3}|[1-5]xx|none)$/,
   outcome: /^(told|late|skipped|left|applied|not_applied|failed)$/,
   verb: /^(GET|LIST|WATCH|POST|PATCH|DELETE|EXEC)$/,
-  resource: /^(pods|pods\/log|pods\/exec|persistentvolumeclaims|secrets|events|version)$/,
+  resource:
+    /^(pods|pods\/log|pods\/exec|persistentvolumeclaims|secrets|events|version|connections|streams|executions|log_streams|event_streams)$/,
+  limit: /^[a-z_]+$/,
   version: /^\d+\.\d+\.\d+$/,
   bun: /^\d+\.\d+\.\d+$/,
   le: /^(\+Inf|\d+(\.\d+)?)$/,

@@ -62,3 +62,19 @@ test("open executions, followed logs and event streams are counted while they ar
   await session.result();
   await until("all are closed", async () => ((await scrape(runner())).sum("open_streams") === 0 ? true : undefined));
 });
+
+test("what callers use is counted by resource, and each limit that was reached", async () => {
+  const { client, target } = { client: runner().client, ...(await runner().run()) };
+  const inUse = async (resource: string) => (await scrape(runner())).sum("callers_in_use", { resource });
+  const before = await inUse("executions");
+  await using session = new ExecSession(client, { targetId: target, commandArgv: ["cat"] });
+  await session.started();
+  expect((await inUse("executions")) - before).toBe(1);
+  expect(await inUse("connections")).toBeGreaterThan(0);
+  expect(await inUse("streams")).toBeGreaterThan(0);
+  const headers = { "x-much": "a".repeat(40_000) };
+  const reached = await moved(runner(), { metadata: ["limits_reached_total", { limit: "metadata_bytes" }] }, () =>
+    refusal(client.ready({}, { headers })),
+  );
+  expect(reached).toEqual({ metadata: 1 });
+});
