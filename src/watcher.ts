@@ -5,8 +5,9 @@ import type { Log } from "./log.ts";
 import { isManaged, MANAGED_SELECTOR, podName, workloadIdOf } from "./pod/names.ts";
 import { claimsOf } from "./pod/status.ts";
 import { Backoff } from "./time.ts";
-import { type CachedPod, type Change, compareVersions, hasLabels, lean, PodCache } from "./watcher/cache.ts";
+import { type CachedPod, type Change, compareVersions, hasLabels, lean, PodCache, versionOf } from "./watcher/cache.ts";
 import { Freshness } from "./watcher/freshness.ts";
+import { Listeners } from "./watcher/listeners.ts";
 import { LiveReads } from "./watcher/live.ts";
 import { Reflector, type WatchTiming } from "./watcher/reflector.ts";
 import { type FreshnessOutcome, WatcherStats } from "./watcher/stats.ts";
@@ -58,7 +59,7 @@ export class PodWatcher {
   readonly #freshness = new Freshness();
   /** Pods that the API says are gone while the cache still has them, by uid: a uid never comes back. */
   readonly #goneUids = new Set<string>();
-  readonly #listeners = new Set<(change: Change) => void>();
+  readonly #listeners: Listeners;
   /** Woken after anything became known: a change, a version, a proof. */
   readonly #waiters = new Waiters();
   #provenAt = Number.NEGATIVE_INFINITY;
@@ -68,6 +69,7 @@ export class PodWatcher {
 
   constructor({ kube, log, tuning = {} }: WatcherOptions) {
     this.#log = log;
+    this.#listeners = new Listeners(log);
     this.#tuning = tuning;
     this.#live = new LiveReads(kube);
     this.#reflector = new Reflector({
@@ -183,14 +185,12 @@ export class PodWatcher {
 
   /** Every change from now on. A listener that throws is logged and kept. Returns the way to end it. */
   subscribe(listener: (change: Change) => void): () => void {
-    const own = (change: Change) => listener(change); // so that one function can subscribe twice
-    this.#listeners.add(own);
-    return () => void this.#listeners.delete(own);
+    return this.#listeners.add(listener);
   }
 
   /** The same, after every Pod as it is now, as if it had just been applied. */
   follow(listener: (change: Change) => void): () => void {
-    for (const pod of this.#cache.all()) this.#call(listener, { type: "applied", pod });
+    for (const pod of this.#cache.all()) this.#listeners.call(listener, { type: "applied", pod });
     return this.subscribe(listener);
   }
 
@@ -275,15 +275,7 @@ export class PodWatcher {
     for (const change of changes) {
       this.stats.lastEventAt = performance.now();
       if (change.type === "deleted") this.#goneUids.delete(change.pod.metadata?.uid ?? "");
-      for (const listener of [...this.#listeners]) this.#call(listener, change);
-    }
-  }
-
-  #call(listener: (change: Change) => void, change: Change): void {
-    try {
-      listener(change);
-    } catch (error) {
-      this.#log.error({ error }, "a listener of Pod changes failed");
+      this.#listeners.tell(change);
     }
   }
 
@@ -306,5 +298,3 @@ export class PodWatcher {
     this.#log.warn({ cause, error }, "watch failed");
   }
 }
-
-const versionOf = (pod: Pod): string => pod.metadata?.resourceVersion ?? "";

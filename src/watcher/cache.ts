@@ -27,6 +27,8 @@ export function compareVersions(left: string, right: string): number {
   return left.length - right.length || (left < right ? -1 : left === right ? 0 : 1);
 }
 
+export const versionOf = ({ metadata }: Pod): string => metadata?.resourceVersion ?? "";
+
 /** What is kept of a Pod: 10,000 of them are held in memory. Shares the parts it keeps with `pod`. */
 export function lean({ metadata = {}, spec, status, ...rest }: Pod): CachedPod {
   const { managedFields: _, annotations = {}, ...kept } = metadata;
