@@ -53,7 +53,7 @@ export function reference(): string {
 const ORDER: readonly Command["group"][] = ["client", "process", "shell"];
 
 function section(command: Command): string {
-  const { name, summary, details = [], examples = [] } = command;
+  const { name, group, summary, details = [], examples = [] } = command;
   const flags = command.flags.filter((flag) => !CONNECTION.includes(flag)).map(flagRow);
   const reaching = command.flags.some((flag) => CONNECTION.includes(flag)) ? [REACHING] : [];
   return [
@@ -65,7 +65,10 @@ function section(command: Command): string {
     ...reaching,
     ...(examples.length === 0
       ? []
-      : [`\`\`\`sh\n${examples.map(([line, what]) => `${line} # ${what}\n`).join("")}\`\`\`\n`]),
+      : [
+          ...(group === "shell" ? [] : ["<!-- not run: names what is not there -->\n"]),
+          `\`\`\`sh\n${examples.map(([line, what]) => `${line} # ${what}\n`).join("")}\`\`\`\n`,
+        ]),
   ].join("\n");
 }
 

@@ -87,7 +87,12 @@ beside=()
 trap end EXIT
 
 # What is told of the executable holds for its sources.
-k8s-runner() { "$bun" src/main.ts "$@"; }
+k8s-runner() {
+  case " $* " in
+    *" -it "*) script -qec "$(printf '%q ' "$bun" src/main.ts "$@")" /dev/null ;; # in a terminal, whose input ends
+    *) "$bun" src/main.ts "$@" ;;
+  esac
+}
 
 # An answer that is an error is a failure; an id that is answered is the one that later commands name.
 curl() {
