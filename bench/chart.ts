@@ -1,4 +1,4 @@
-import type { Line, Report } from "./report.ts";
+import type { Line, Report } from "./figures.ts";
 
 const WIDTH = 920;
 const LABEL = 465;

@@ -1,52 +1,11 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { chart } from "./chart.ts";
+import type { Figure, Line, Report, Verdict } from "./figures.ts";
 
 /**
  * Puts the figures of a run (`load -json`) into docs/performance.md, between its markers, and draws docs/performance.svg.
  * Arguments: files of figures, whose rows follow each other on the page. Whether a goal is met was decided where it was measured, and nothing here is edited by hand.
  */
-
-export interface Verdict {
-  readonly Text: string;
-  readonly Met: boolean;
-}
-
-/** One subject of a row; ratios are of the row's subject to this one: all rounds, least and greatest of a round. */
-export interface Line {
-  readonly Row: string;
-  readonly Measured: string;
-  readonly Callers: number;
-  readonly Calls: number;
-  /** In milliseconds. */
-  readonly P50: number;
-  readonly P99: number;
-  /** Calls or bytes a second. */
-  readonly Rate: number;
-  readonly InBytes: boolean;
-  /** Seconds of the server for 1,000 calls, or for 1 GiB. */
-  readonly CPU: number | null;
-  readonly RatioP50: readonly [number, number, number] | null;
-  readonly RatioRate: readonly [number, number, number] | null;
-  readonly Goals: readonly Verdict[] | null;
-}
-
-export interface Figure {
-  readonly Row: string;
-  readonly Measured: string;
-  readonly Unit: string;
-  readonly Value: number;
-  readonly Goals: readonly Verdict[] | null;
-}
-
-export interface Report {
-  readonly CPUs: number;
-  readonly CPU: string;
-  readonly Kernel: string;
-  readonly Go: string;
-  readonly Quick: boolean;
-  readonly Lines: readonly Line[] | null;
-  readonly Figures: readonly Figure[] | null;
-}
 
 const ms = (value: number): string => `${value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ms`;
 const ratio = (values: Line["RatioP50"]): string => {

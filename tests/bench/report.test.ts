@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { chart } from "../../bench/chart.ts";
-import { type Line, page, type Report, together, withFigures } from "../../bench/report.ts";
+import type { Line, Report } from "../../bench/figures.ts";
+import { page, together, withFigures } from "../../bench/report.ts";
 
 const line = (over: Partial<Line>): Line => ({
   Row: "ready",

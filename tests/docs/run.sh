@@ -20,6 +20,7 @@ go_tool() { # package@version, directory below tests/gen
   export PATH="$PWD/tests/gen/$2:$PATH"
 }
 go_tool helm.sh/helm/v3/cmd/helm@v3.19.0 helm-v3.19.0
+export PATH="$PWD/node_modules/.bin:$PATH" # buf
 go_tool github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4 grpcurl-v1.9.4
 
 namespaces=(agyn-platform agyn-workloads)
