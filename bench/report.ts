@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { chart } from "./chart.ts";
-import type { Figure, Line, Report, Verdict } from "./figures.ts";
+import type { Line, Report, Verdict } from "./figures.ts";
 
 /**
  * Puts the figures of a run (`load -json`) into docs/performance.md, between its markers, and draws docs/performance.svg.
