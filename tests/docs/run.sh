@@ -90,7 +90,7 @@ trap end EXIT
 # What is told of the executable holds for its sources.
 k8s-runner() {
   case " $* " in
-    *" -it "*) script -qec "$(printf '%q ' "$bun" src/main.ts "$@")" /dev/null ;; # in a terminal, whose input ends
+    *" -it "*) script -qec "$(printf '%q ' "$bun" src/main.ts "$@")" /dev/null < <(echo exit) ;; # in a terminal
     *) "$bun" src/main.ts "$@" ;;
   esac
 }
