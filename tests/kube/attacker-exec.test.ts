@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { grown } from "../support/grown.ts";
 import { execServer, type ServerEnd } from "./exec-server.ts";
 import { failureOf } from "./server.ts";
 
@@ -40,19 +41,6 @@ const lost = { name: "KubeError", status: 0, unreachable: true };
 /** Sends these bytes for as long as the client is there, at its pace. */
 async function without(end: ServerEnd, chunk: Uint8Array): Promise<void> {
   while (!end.socket.destroyed) await Promise.race([end.write(chunk), end.closed]);
-}
-
-/** The most that memory grew meanwhile, in MiB. */
-async function grown(work: () => Promise<unknown>): Promise<number> {
-  Bun.gc(true);
-  const before = process.memoryUsage().rss;
-  let peak = before;
-  const timer = setInterval(() => {
-    peak = Math.max(peak, process.memoryUsage().rss);
-  }, 5);
-  await work();
-  clearInterval(timer);
-  return (peak - before) / MEBIBYTE;
 }
 
 test.each([

@@ -4,6 +4,7 @@ import { type AddressInfo, createServer, type Socket } from "node:net";
 import { gzipSync } from "node:zlib";
 import { Kube } from "../../src/kube/client.ts";
 import { createLog } from "../../src/log.ts";
+import { grown } from "../support/grown.ts";
 import { collect, failureOf, json, listObject, podObject, scriptedServer, statusObject } from "./server.ts";
 
 /* The API server, or whoever answers in its place, as the attacker (promises, threat 27). */
@@ -60,19 +61,6 @@ function without(end: {
 }
 
 const endless = (response: ServerResponse, chunk: string | Buffer) => without(response)(chunk);
-
-/** The most that memory grew meanwhile, in MiB. */
-async function grown(work: () => Promise<unknown>): Promise<number> {
-  Bun.gc(true);
-  const before = process.memoryUsage().rss;
-  let peak = before;
-  const timer = setInterval(() => {
-    peak = Math.max(peak, process.memoryUsage().rss);
-  }, 5);
-  await work();
-  clearInterval(timer);
-  return (Math.max(peak, process.memoryUsage().rss) - before) / MEBIBYTE;
-}
 
 const refused = { name: "KubeError", reason: "" };
 

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { type ClientHttp2Session, connect as connectHttp2, type OutgoingHttpHeaders } from "node:http2";
 import { connect as connectTcp, type Socket } from "node:net";
-import { Code, ConnectError, type HandlerContext, type Transport } from "@connectrpc/connect";
+import { type Client, Code, ConnectError, type HandlerContext, type Transport } from "@connectrpc/connect";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { createGrpcWebTransport as createFetchGrpcWebTransport } from "@connectrpc/connect-web";
@@ -140,6 +140,19 @@ export const bidiTransports = Object.entries(transports).filter(([name]) => name
 export const stdin = (text: string, eof = false) => ({
   msg: { case: "stdin" as const, value: { data: Buffer.from(text), eof } },
 });
+
+/** What Exec's echo says to these pieces of stdin, the last of which ends it: text, or the kind of another event. */
+export async function echoed(
+  client: Client<typeof RunnerService>,
+  ...pieces: string[]
+): Promise<(string | undefined)[]> {
+  const requests = async function* () {
+    for (const [index, piece] of pieces.entries()) yield stdin(piece, index === pieces.length - 1);
+  };
+  return (await Array.fromAsync(client.exec(requests()))).map(({ event }) =>
+    event.case === "stdout" ? Buffer.from(event.value.data).toString() : event.case,
+  );
+}
 
 export interface RawResponse {
   readonly headers: Record<string, string>;

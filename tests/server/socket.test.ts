@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
-import { bidiTransports, startTestServer, stdin } from "./harness.ts";
+import { bidiTransports, echoed, startTestServer } from "./harness.ts";
 
 const socketPath = () => join(mkdtempSync(join(tmpdir(), "socket-")), "s");
 const baseUrl = "http://localhost"; // names nothing: the connection is made by us
@@ -21,16 +21,7 @@ test("the Unix socket is the same server as the port, in every protocol", async 
   for (const transport of transports) {
     const client = createClient(RunnerService, transport);
     expect((await client.ready({})).status).toBe("ok");
-    const echoes = client.exec(
-      (async function* () {
-        yield stdin("one");
-        yield stdin("two", true);
-      })(),
-    );
-    const said = (await Array.fromAsync(echoes)).map(({ event }) =>
-      event.case === "stdout" ? Buffer.from(event.value.data).toString() : event.case,
-    );
-    expect(said).toEqual(["one", "two"]);
+    expect(await echoed(client, "one", "two")).toEqual(["one", "two"]);
   }
   const response = await fetch(`${baseUrl}/agynio.api.runner.v1.RunnerService/Ready`, {
     unix: path,

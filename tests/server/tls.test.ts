@@ -10,7 +10,7 @@ import { createLog } from "../../src/log.ts";
 import { startServer } from "../../src/server.ts";
 import type { TlsMaterial } from "../../src/tls.ts";
 import { certificates, type Pair } from "../support/certificates.ts";
-import { envelope, rawHttp2, readAll, SERVICE, startTestServer, stdin, tcp } from "./harness.ts";
+import { echoed, envelope, rawHttp2, readAll, SERVICE, startTestServer, tcp } from "./harness.ts";
 
 const { servers, clients, server, client, expired, early, strange } = certificates();
 const material: TlsMaterial = { cert: server.certPem, key: server.keyPem, clientCa: undefined };
@@ -61,16 +61,7 @@ describe.each(transports)("over TLS, %s", (name, transportFor) => {
     (await at.held()).release();
     expect([(await logs.next()).done, (await logs.next()).done]).toEqual([false, true]);
     if (!name.endsWith("HTTP/2")) return;
-    const echoes = calls.exec(
-      (async function* () {
-        yield stdin("one");
-        yield stdin("two", true);
-      })(),
-    );
-    const said = (await Array.fromAsync(echoes)).map(({ event }) =>
-      event.case === "stdout" ? Buffer.from(event.value.data).toString() : event.case,
-    );
-    expect(said).toEqual(["one", "two"]);
+    expect(await echoed(calls, "one", "two")).toEqual(["one", "two"]);
   });
 
   test("closing lets a running call end, and ends one that outlives the grace with UNAVAILABLE", async () => {
