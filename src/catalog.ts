@@ -1,3 +1,4 @@
+import { snakeCase } from "./naming.ts";
 import { quantityProblem, quoted } from "./pod/validate.ts";
 
 /** What the runner offers, as its deployment declares it in CATALOG_PATH (process.md section 4). */
@@ -65,8 +66,6 @@ type Fields = { readonly [key: string]: unknown };
 
 const isFields = (value: unknown): value is Fields =>
   typeof value === "object" && value !== null && !Array.isArray(value);
-
-const snake = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
 /** Values by their kind; what is not of it is noted, and something of that kind answered in its place. */
 class Reader {
@@ -136,7 +135,7 @@ class Reader {
     }
     const read: [string, unknown][] = [];
     for (const [key, field] of Object.entries(value)) {
-      const name = known.find((candidate) => candidate === key || snake(candidate) === key);
+      const name = known.find((candidate) => candidate === key || snakeCase(candidate) === key);
       if (name === undefined) this.wrong(`${what}: unknown key ${quoted(key)}`, `known are ${known.join(", ")}`);
       else if (read.some(([other]) => other === name))
         this.wrong(`${what}: ${name} is given twice`, "keep one of them");

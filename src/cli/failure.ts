@@ -1,4 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { snakeCase } from "../naming.ts";
 
 /** What was to be done has failed. */
 export const FAILED = 1;
@@ -21,4 +22,4 @@ export function failureText(error: unknown): string {
 }
 
 /** `deadline_exceeded` of Code.DeadlineExceeded. */
-export const codeName = (code: Code): string => Code[code].replace(/(?!^)[A-Z]/g, "_$&").toLowerCase();
+export const codeName = (code: Code): string => snakeCase(Code[code]);

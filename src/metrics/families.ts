@@ -2,6 +2,7 @@ import { Tally } from "../figures.ts";
 import { REPORT_OUTCOMES, type StateReports } from "../gateway/report.ts";
 import { type KubeRequests, statusName } from "../kube/requests.ts";
 import type { Usage } from "../limits.ts";
+import { snakeCase } from "../naming.ts";
 import type { Calls, MethodFigures } from "../runner/calls.ts";
 import type { Executions } from "../runner/execution.ts";
 import type { Traffic } from "../runner/traffic.ts";
@@ -195,9 +196,8 @@ export function reportFamilies(reports: () => StateReports | undefined): Family[
 
 /** What callers use of what they may (limits.ts). */
 export function usageFamilies(usage: Usage): Family[] {
-  const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
   const named = (values: Readonly<Record<string, number>>) =>
-    Object.entries(values).map(([name, value]) => [snake(name), value] as const);
+    Object.entries(values).map(([name, value]) => [snakeCase(name), value] as const);
   return [
     labelled("gauge", { name: "callers_in_use", help: "What callers use now, by resource.", label: "resource" }, () =>
       named(usage.current()),

@@ -1,6 +1,7 @@
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { Durations } from "../figures.ts";
+import { snakeCase } from "../naming.ts";
 
 /** In seconds: from what the cache answers to what a Pod's start or an upload takes. */
 const UNARY_BOUNDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -99,8 +100,4 @@ const STREAM_TYPES = {
 
 /** As gRPC writes it: `NOT_FOUND`. */
 export const codeName = (code: number): string =>
-  code === OK
-    ? "OK"
-    : code === Code.Canceled
-      ? "CANCELLED"
-      : (Code[code] ?? "UNKNOWN").replace(/(?<=[a-z])(?=[A-Z])/g, "_").toUpperCase();
+  code === OK ? "OK" : code === Code.Canceled ? "CANCELLED" : snakeCase(Code[code] ?? "Unknown").toUpperCase();
