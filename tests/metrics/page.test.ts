@@ -72,14 +72,13 @@ test("the process tells its CPU time, memory, descriptors and start, and how lat
   expect(before.of("build_info")).toEqual([
     { name: "k8s_runner_build_info", labels: { version: manifest.version, bun: Bun.version }, value: 1 },
   ]);
-  // A loop that is held is late for the timer that comes next.
-  const slow = (late: number) => late > 0;
+  // Held for longer than from one look at the loop to the next, it is late for one of them by the rest.
+  const since = performance.now();
+  while (performance.now() - since < 600);
   await until("a late loop is told", async () => {
-    const since = performance.now();
-    while (performance.now() - since < 60);
     const page = await scrape(runner());
     const all = page.sum("event_loop_lag_seconds_count");
-    return slow(all - page.sum("event_loop_lag_seconds_bucket", { le: "0.025" })) || undefined;
+    return all > page.sum("event_loop_lag_seconds_bucket", { le: "0.05" }) || undefined;
   });
 });
 
