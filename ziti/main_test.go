@@ -216,6 +216,9 @@ func TestStopLetsConnectionsEnd(t *testing.T) {
 	caller := o.dial(t)
 	write(t, caller, "a")
 	served := <-accepted
+	if _, err := io.ReadFull(served, make([]byte, 1)); err != nil { // closed with that unread, it would be a failure
+		t.Fatal(err)
+	}
 	stop <- syscall.SIGTERM
 	<-o.closed
 	select {
