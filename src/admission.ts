@@ -3,6 +3,9 @@ import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { RunnerService } from "./gen/agynio/api/runner/v1/runner_pb.ts";
 import { connectionKey, type Limits, type Usage } from "./limits.ts";
 
+type Next = Parameters<Interceptor>[0];
+type Request = Parameters<Next>[0];
+
 interface Kind {
   readonly resource: "executions" | "logStreams" | "eventStreams";
   /** The limit of each connection. */
@@ -27,10 +30,7 @@ const KINDS: ReadonlyMap<DescMethod, Kind> = new Map<DescMethod, Kind>([
 /** Lets so many executions, followed logs and event streams in at once; one more is RESOURCE_EXHAUSTED, and the others go on. */
 export function admission(usage: Usage): Interceptor {
   const connections = new WeakMap<object, Record<Kind["resource"], number>>();
-  return (next) => async (request) => {
-    const kind = KINDS.get(request.method);
-    if (kind === undefined) return next(request);
-    const { resource, each, what } = kind;
+  const admitted = async (request: Request, next: Next, { resource, each, what }: Kind): ReturnType<Next> => {
     const connection = request.contextValues.get(connectionKey) ?? {};
     const used = connections.get(connection) ?? { executions: 0, logStreams: 0, eventStreams: 0 };
     if (used[resource] >= usage.limits[each]) {
@@ -48,5 +48,9 @@ export function admission(usage: Usage): Interceptor {
     if (request.signal.aborted) giveBack();
     else request.signal.addEventListener("abort", giveBack, { once: true });
     return next(request);
+  };
+  return (next) => (request) => {
+    const kind = KINDS.get(request.method);
+    return kind === undefined ? next(request) : admitted(request, next, kind);
   };
 }

@@ -42,6 +42,9 @@ const MAX_CONTINUATIONS = 16;
 /** DATA below so many bytes costs what its frame does. */
 const SMALL_BYTES = 64;
 
+/** What is used is given back so often, and when something is used up. */
+const FILL_MS = 100;
+
 const PREFACE_BYTES = 24;
 const HEADER_BYTES = 9;
 const [DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION] = [0, 1, 3, 4, 6, 8, 9];
@@ -59,6 +62,7 @@ export type Violation = FrameKind | "headerBlock";
 export class FrameCounter {
   readonly #left: Record<FrameKind, number>;
   #filledAt: number;
+  #now: number;
   readonly #header = new Uint8Array(HEADER_BYTES);
   #headerLength = 0;
   /** Bytes to come that are no header of a frame. */
@@ -72,6 +76,7 @@ export class FrameCounter {
   /** `now` in ms, here and later of the same clock. */
   constructor(now: number) {
     this.#filledAt = now;
+    this.#now = now;
     this.#left = Object.fromEntries(KINDS.map((kind) => [kind, ALLOWANCES[kind].burst])) as Record<FrameKind, number>; // of all KINDS
   }
 
@@ -87,7 +92,8 @@ export class FrameCounter {
 
   /** Takes the next bytes; returns what they overdo, and must not be called again then. */
   read(bytes: Uint8Array, now: number): Violation | undefined {
-    this.#fill(now);
+    this.#now = now;
+    if (now - this.#filledAt >= FILL_MS) this.#fill();
     for (let at = 0; at < bytes.length; ) {
       if (this.#skip > 0) {
         const skipped = Math.min(this.#skip, bytes.length - at);
@@ -107,16 +113,16 @@ export class FrameCounter {
         header = this.#header;
         start = 0;
       } else at += HEADER_BYTES;
-      const violation = this.#count(header, start, now);
+      const violation = this.#count(header, start);
       if (violation !== undefined) return violation;
     }
     return undefined;
   }
 
-  #fill(now: number): void {
-    const seconds = (now - this.#filledAt) / 1000;
+  #fill(): void {
+    const seconds = (this.#now - this.#filledAt) / 1000;
     if (seconds <= 0) return;
-    this.#filledAt = now;
+    this.#filledAt = this.#now;
     for (const kind of KINDS) {
       const { burst, perSecond } = ALLOWANCES[kind];
       this.#left[kind] = Math.min(burst, this.#left[kind] + perSecond * seconds);
@@ -124,7 +130,7 @@ export class FrameCounter {
   }
 
   /** The frame whose header begins at `at`. */
-  #count(bytes: Uint8Array, at: number, now: number): Violation | undefined {
+  #count(bytes: Uint8Array, at: number): Violation | undefined {
     const length = (byte(bytes, at) << 16) | (byte(bytes, at + 1) << 8) | byte(bytes, at + 2);
     const flags = byte(bytes, at + 4);
     this.#skip = length;
@@ -140,7 +146,7 @@ export class FrameCounter {
           byte(bytes, at + 8);
         this.#blockBytes = 0;
         this.#continuations = 0;
-        this.#blockSince = now;
+        this.#blockSince = this.#now;
         return this.#block(length, flags) ?? this.#open(stream);
       }
       case CONTINUATION:
@@ -174,6 +180,8 @@ export class FrameCounter {
 
   #take(kind: FrameKind, count = 1): Violation | undefined {
     this.#left[kind] -= count;
+    if (this.#left[kind] >= 0) return undefined;
+    this.#fill();
     return this.#left[kind] < 0 ? kind : undefined;
   }
 }

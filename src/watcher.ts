@@ -146,6 +146,12 @@ export class PodWatcher {
     return this.#ask(workloadId, name, signal);
   }
 
+  /** The same where the cache can tell it at once, as nearly always; undefined: ask `pod`. */
+  atHand(workloadId: string): CachedPod | undefined {
+    const known = this.live && !this.#freshness.lacks(podName(workloadId)) ? this.peek(workloadId) : undefined;
+    return known !== undefined && workloadIdOf(known) === workloadId ? known : undefined;
+  }
+
   /** What the cache has of this workload, at no cost. Nothing is proven by it: a Pod that is not here may be there. */
   peek(workloadId: string): CachedPod | undefined {
     return this.#known(podName(workloadId));

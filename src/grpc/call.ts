@@ -1,99 +1,141 @@
-import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
+import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
 import type { Message } from "@bufbuild/protobuf";
 import { Code, ConnectError, type Interceptor, type MethodImplSpec } from "@connectrpc/connect";
 import { transformInvokeImplementation } from "@connectrpc/connect/protocol";
 import { parseTimeout } from "@connectrpc/connect/protocol-grpc";
 import { connectionKey, type Usage } from "../limits.ts";
+import type { Log } from "../log.ts";
 import { startTimer } from "../time.ts";
 import type { Codec } from "./codec.ts";
 import { type Compressions, negotiated } from "./compression.ts";
 import { CallContext } from "./context.ts";
-import { type Envelope, Envelopes } from "./envelopes.ts";
+import { type Envelope, Envelopes, OnlyEnvelope } from "./envelopes.ts";
 import { Response } from "./response.ts";
 import { invokeUnary } from "./unary.ts";
 
 /** Why the signal of a call that has ended fires: handlers may have left something that waits for it. */
 const OVER = new ConnectError("the call is over", Code.Canceled);
 
-export interface CallOptions {
+/** All that calls of one method have in common. */
+export interface Served {
   readonly spec: MethodImplSpec;
   readonly codec: Codec;
-  readonly url: string;
+  readonly path: string;
   readonly interceptors: Interceptor[];
   /** Largest message received, in bytes, before and after decompression. */
   readonly maxMessageBytes: number;
   readonly usage: Usage;
+  readonly log: Log;
+  /** Told of each call that no interceptor has seen. */
+  readonly refused: (method: MethodImplSpec["method"], code: Code) => void;
+  /** Calls under way. */
+  readonly calls: Set<Call>;
 }
 
 /** One call of gRPC on its HTTP/2 stream, from its head to its status. */
 export class Call {
   readonly #stream: ServerHttp2Stream;
-  readonly #options: CallOptions;
+  readonly #served: Served;
   readonly #timer: Disposable | undefined;
   readonly #context: CallContext;
   readonly #compressions: Compressions;
-  readonly #envelopes: Envelopes;
+  /** Of a unary call. */
+  readonly #only: OnlyEnvelope | undefined;
+  /** Of any other one. */
+  readonly #envelopes: Envelopes | undefined;
   readonly #response: Response;
   /** Whether its interceptors know of it, and tell the log. */
   #isSeen = false;
   /** When the first message of the request, or its only one, must have arrived whole; Infinity once it has. */
   #arrivesBy: number;
 
-  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, options: CallOptions) {
+  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, origin: string, served: Served) {
     this.#stream = stream;
-    this.#options = options;
-    const { spec, codec, url, maxMessageBytes } = options;
+    this.#served = served;
+    const { spec, codec, path, maxMessageBytes, usage, calls } = served;
     this.#compressions = negotiated(text(headers["grpc-encoding"]), text(headers["grpc-accept-encoding"]));
     const { timeoutMs, error } = parseTimeout(text(headers["grpc-timeout"]) ?? null, Number.POSITIVE_INFINITY);
-    this.#context = new CallContext({ method: spec.method, url, headers, timeoutMs });
-    if (spec.kind !== "unary") this.#context.values.set(connectionKey, stream.session);
-    this.#arrivesBy = performance.now() + options.usage.limits.requestMs;
-    this.#envelopes = new Envelopes(stream, maxMessageBytes);
+    this.#context = new CallContext({ method: spec.method, url: origin + path, headers, timeoutMs });
+    this.#arrivesBy = performance.now() + usage.limits.requestMs;
+    if (spec.kind === "unary") this.#only = new OnlyEnvelope(stream, maxMessageBytes);
+    else {
+      this.#envelopes = new Envelopes(stream, maxMessageBytes);
+      this.#context.values.set(connectionKey, stream.session);
+    }
     this.#response = new Response(stream, {
       codec,
       compression: this.#compressions.response,
       context: this.#context,
     });
+    calls.add(this);
     stream.on("close", () => {
       if (!this.#context.isAborted) this.abort(gone(stream));
     });
     const failure = this.#compressions.error ?? error;
-    if (failure !== undefined) this.#envelopes.fail(failure);
+    if (failure !== undefined) this.#fail(failure);
     if (timeoutMs !== undefined && timeoutMs <= 0) this.abort(expired());
     else if (timeoutMs !== undefined) this.#timer = startTimer(timeoutMs, () => this.abort(expired()));
   }
 
-  /** Answers; resolves when the call is over, with why no interceptor has seen it, if that is so. */
-  async serve(): Promise<ConnectError | undefined> {
+  /** Answers; resolves when the call is over, and never rejects. */
+  async serve(): Promise<void> {
+    const { spec, codec, interceptors, calls } = this.#served;
     try {
-      await this.#answer();
+      if (this.#only === undefined || spec.kind !== "unary") await this.#answerStream();
+      else {
+        const envelope = await this.#only.whole;
+        const input = envelope.compressed ? await this.#decompressed(envelope) : codec.parse(envelope.data);
+        this.#isSeen = true;
+        this.#arrivesBy = Number.POSITIVE_INFINITY;
+        const ended = this.#response.end(await invokeUnary(spec, this.#context, input, interceptors));
+        if (ended !== undefined) await ended; // a short call notices a promise
+      }
     } catch (error) {
-      const failure =
-        error instanceof ConnectError
-          ? error
-          : new ConnectError("internal error", Code.Internal, undefined, undefined, error);
-      if (!this.#stream.destroyed && !this.#stream.closed) this.#response.fail(failure);
-      if (this.#isSeen) return undefined;
-      this.#countTooLarge(failure);
-      return failure;
+      this.#refuse(error);
     } finally {
       this.abort(OVER);
+      calls.delete(this);
     }
-    return undefined;
+  }
+
+  /** Ends the answer with an error. */
+  #refuse(error: unknown): void {
+    const { spec, path, log, refused } = this.#served;
+    const failure =
+      error instanceof ConnectError
+        ? error
+        : new ConnectError("internal error", Code.Internal, undefined, undefined, error);
+    try {
+      if (!this.#stream.destroyed && !this.#stream.closed) this.#response.fail(failure);
+    } catch (cause) {
+      log.debug({ rpc: path, error: cause }, "response failed");
+      this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR); // half of an answer must not look like a whole one
+      return;
+    }
+    if (this.#isSeen) return;
+    this.#countTooLarge(failure);
+    log.debug({ rpc: path, error: failure }, "request refused");
+    refused(spec.method, failure.code);
+  }
+
+  /** Nothing more comes of the request. */
+  #fail(reason: unknown): void {
+    this.#only?.fail(reason);
+    this.#envelopes?.fail(reason);
   }
 
   /** Ends it when its request has not arrived in time. */
   look(now: number): void {
     if (now < this.#arrivesBy) return;
     this.#arrivesBy = Number.POSITIVE_INFINITY;
-    this.#options.usage.refuse("requestMs");
-    this.#envelopes.fail(new ConnectError("the request did not arrive in time", Code.DeadlineExceeded));
+    this.#served.usage.refuse("requestMs");
+    this.#fail(new ConnectError("the request did not arrive in time", Code.DeadlineExceeded));
   }
 
   /** For a failure to receive a message. */
   #countTooLarge(error: unknown): void {
     const isTooLarge = error instanceof ConnectError && error.code === Code.ResourceExhausted;
-    if (isTooLarge) this.#options.usage.refuse("messageBytes");
+    if (isTooLarge) this.#served.usage.refuse("messageBytes");
   }
 
   /** Fires the signal of the call and wakes it wherever it waits for its caller. The first reason counts. */
@@ -101,20 +143,12 @@ export class Call {
     if (this.#context.isAborted) return;
     this.#timer?.[Symbol.dispose]();
     this.#context.abort(reason);
-    this.#envelopes.fail(reason);
+    this.#fail(reason);
     this.#response.interrupt(reason);
   }
 
-  async #answer(): Promise<void> {
-    const { spec, codec, interceptors } = this.#options;
-    if (spec.kind === "unary") {
-      const envelope = await this.#envelopes.single();
-      const input = envelope.compressed ? await this.#decompressed(envelope) : codec.parse(envelope.data);
-      this.#isSeen = true;
-      this.#arrivesBy = Number.POSITIVE_INFINITY;
-      await this.#response.end(await invokeUnary(spec, this.#context, input, interceptors));
-      return;
-    }
+  async #answerStream(): Promise<void> {
+    const { spec, interceptors } = this.#served;
     this.#isSeen = true;
     const context = this.#context.whole();
     for await (const message of transformInvokeImplementation(spec, context, interceptors)(this.#messages())) {
@@ -131,10 +165,10 @@ export class Call {
   /** The next message; one that is too large is counted. */
   async #next(): Promise<Message | undefined> {
     try {
-      const envelope = await this.#envelopes.next();
+      const envelope = await this.#envelopes?.next();
       this.#arrivesBy = Number.POSITIVE_INFINITY;
       if (envelope === undefined) return undefined;
-      return envelope.compressed ? await this.#decompressed(envelope) : this.#options.codec.parse(envelope.data);
+      return envelope.compressed ? await this.#decompressed(envelope) : this.#served.codec.parse(envelope.data);
     } catch (error) {
       this.#countTooLarge(error);
       throw error;
@@ -145,7 +179,7 @@ export class Call {
     const { request } = this.#compressions;
     if (request === undefined)
       throw new ConnectError("received compressed envelope, but do not know how to decompress", Code.Internal);
-    return this.#options.codec.parse(await request.decompress(data, this.#options.maxMessageBytes));
+    return this.#served.codec.parse(await request.decompress(data, this.#served.maxMessageBytes));
   }
 }
 

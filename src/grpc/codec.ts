@@ -13,13 +13,15 @@ import {
   toJsonString,
 } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { PREFIX_BYTES } from "./envelopes.ts";
 import { type Split, split } from "./split.ts";
 
 /** Messages of a method as bytes and back; throws ConnectError. */
 export interface Codec {
   readonly contentType: string;
   parse(bytes: Uint8Array): Message;
-  serialize(message: Message): Uint8Array;
+  /** Its frame on the wire: not compressed, with its prefix. */
+  frame(message: Message): Uint8Array;
   /** The same in two parts, where that saves copies of what is large. */
   split(message: Message): Split | undefined;
 }
@@ -36,24 +38,38 @@ export const binaryCodec = ({ input, output }: DescMethod, { binaryOptions }: Co
     bytes.length === 0
       ? create(input)
       : attempt("parse binary", Code.Internal, () => fromBinary(input, bytes, binaryOptions)),
-  serialize: kept((message) =>
-    attempt("serialize binary", Code.Internal, () => toBinary<DescMessage>(output, message, binaryOptions)),
+  frame: kept((message) =>
+    framed(
+      0,
+      attempt("serialize binary", Code.Internal, () => toBinary<DescMessage>(output, message, binaryOptions)),
+    ),
   ),
   split: (message) => attempt("serialize binary", Code.Internal, () => split(output, message)),
 });
 
-/** `serialize`, once for each message that is frozen: nobody changes it any more, and its handler will give it again. */
-function kept(serialize: Codec["serialize"]): Codec["serialize"] {
-  const bytes = new WeakMap<Message, Uint8Array>();
+/** `frame`, once for each message that is frozen: nobody changes it any more, and its handler will give it again. */
+function kept(frame: Codec["frame"]): Codec["frame"] {
+  const frames = new WeakMap<Message, Uint8Array>();
   return (message) => {
-    if (!Object.isFrozen(message)) return serialize(message);
-    let known = bytes.get(message);
+    if (!Object.isFrozen(message)) return frame(message);
+    let known = frames.get(message);
     if (known === undefined) {
-      known = serialize(message);
-      bytes.set(message, known);
+      known = frame(message);
+      frames.set(message, known);
     }
     return known;
   };
+}
+
+/** A message, given in one part or in two, with its prefix. In one buffer, for each write is a system call. */
+export function framed(flags: number, head: Uint8Array, rest?: Uint8Array): Uint8Array {
+  const length = head.length + (rest?.length ?? 0);
+  const frame = Buffer.allocUnsafe(PREFIX_BYTES + length);
+  frame[0] = flags;
+  frame.writeUInt32BE(length, 1);
+  frame.set(head, PREFIX_BYTES);
+  if (rest !== undefined) frame.set(rest, PREFIX_BYTES + head.length);
+  return frame;
 }
 
 /** Fields that are not known are ignored, as everywhere in Connect. */
@@ -65,9 +81,12 @@ export function jsonCodec({ input, output }: DescMethod, { jsonOptions }: CodecO
     contentType: "application/grpc+json",
     parse: (bytes) =>
       attempt("parse JSON", Code.InvalidArgument, () => fromJsonString(input, decoder.decode(bytes), options)),
-    serialize: (message) =>
-      attempt("serialize JSON", Code.Internal, () =>
-        encoder.encode(toJsonString<DescMessage>(output, message, options)),
+    frame: (message) =>
+      framed(
+        0,
+        attempt("serialize JSON", Code.Internal, () =>
+          encoder.encode(toJsonString<DescMessage>(output, message, options)),
+        ),
       ),
     split: () => undefined,
   };

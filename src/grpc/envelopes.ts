@@ -31,9 +31,6 @@ export class Envelopes {
   #ended = false;
   #failure: { reason: unknown } | undefined;
   #waiter: PromiseWithResolvers<Envelope | undefined> | undefined;
-  /** Who waits for the only message of all. */
-  #whole: PromiseWithResolvers<Envelope> | undefined;
-  #only: Envelope | undefined;
 
   constructor(stream: ServerHttp2Stream, limit: number) {
     this.#stream = stream;
@@ -54,16 +51,6 @@ export class Envelopes {
     if (this.#ended) return Promise.resolve(undefined);
     this.#waiter = Promise.withResolvers();
     return this.#waiter.promise;
-  }
-
-  /**
-   * The message of a request that has to have one, once the request has ended; to be called before anything of it has come,
-   * and without `next`. Rejects with UNIMPLEMENTED when there is none, or more of them.
-   */
-  single(): Promise<Envelope> {
-    this.#whole = Promise.withResolvers();
-    if (this.#failure !== undefined) this.#whole.reject(this.#failure.reason);
-    return this.#whole.promise;
   }
 
   /** Ends them with `reason`, also for who waits. What has come is dropped. */
@@ -101,21 +88,14 @@ export class Envelopes {
       this.#waiter = undefined;
       return;
     }
-    if (this.#whole !== undefined) {
-      if (this.#only !== undefined) this.#break(cardinality("received extra input message"));
-      this.#only = envelope;
-      return;
-    }
     this.#ready.push(envelope);
     this.#readyBytes += envelope.data.length;
     if (this.#readyBytes > WAITING_BYTES) this.#stream.pause();
   }
 
   #end(): void {
-    if (this.#bytes > 0) this.#break(new ConnectError("protocol error: incomplete envelope", Code.InvalidArgument));
+    if (this.#bytes > 0) this.#break(incomplete());
     this.#ended = true;
-    if (this.#only !== undefined) this.#whole?.resolve(this.#only);
-    else this.#whole?.reject(cardinality("missing input message"));
     this.#waiter?.resolve(undefined);
     this.#waiter = undefined;
   }
@@ -126,7 +106,75 @@ export class Envelopes {
     this.#bytes = 0;
     this.#waiter?.reject(reason);
     this.#waiter = undefined;
-    this.#whole?.reject(reason);
+  }
+}
+
+/**
+ * The message of a request that has to have one and no other. Of a short call it is a good part, so it keeps apart from
+ * `Envelopes`, and does less.
+ */
+export class OnlyEnvelope {
+  readonly #stream: ServerHttp2Stream;
+  readonly #limit: number;
+  readonly #whole = Promise.withResolvers<Envelope>();
+  readonly #chunks: Buffer[] = [];
+  #bytes = 0;
+  /** Bytes of the message with its prefix, once that is here. */
+  #length: number | undefined;
+  #isOver = false;
+
+  constructor(stream: ServerHttp2Stream, limit: number) {
+    this.#stream = stream;
+    this.#limit = limit;
+    stream.on("data", (chunk: Buffer) => this.#receive(chunk));
+    stream.on("end", () => this.#end());
+  }
+
+  /**
+   * Resolves once the request has ended. Rejects with UNIMPLEMENTED when it has no message or more than one, and with
+   * RESOURCE_EXHAUSTED, before the rest of it is read, when that is announced as larger than `limit`.
+   */
+  get whole(): Promise<Envelope> {
+    return this.#whole.promise;
+  }
+
+  /** Ends it with `reason`. What has come is dropped. */
+  fail(reason: unknown): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#chunks.length = 0;
+    this.#whole.reject(reason);
+  }
+
+  #receive(chunk: Buffer): void {
+    if (this.#isOver) return;
+    this.#chunks.push(chunk);
+    this.#bytes += chunk.length;
+    if (this.#length === undefined) {
+      if (this.#bytes < PREFIX_BYTES) return;
+      const length = this.#joined().readUInt32BE(1);
+      if (length > this.#limit) {
+        this.#stream.pause(); // until the answer is out; then what still comes is thrown away
+        this.fail(tooLarge(length, this.#limit));
+        return;
+      }
+      this.#length = PREFIX_BYTES + length;
+    }
+    if (this.#bytes > this.#length) this.fail(cardinality("received extra input message"));
+  }
+
+  #end(): void {
+    if (this.#bytes === 0) this.fail(cardinality("missing input message"));
+    else if (this.#bytes !== this.#length) this.fail(incomplete());
+    if (this.#isOver) return;
+    this.#isOver = true;
+    const bytes = this.#joined();
+    this.#whole.resolve({ compressed: (bytes.readUInt8() & COMPRESSED) !== 0, data: bytes.subarray(PREFIX_BYTES) });
+  }
+
+  #joined(): Buffer {
+    const [first] = this.#chunks;
+    return first !== undefined && this.#chunks.length === 1 ? first : Buffer.concat(this.#chunks);
   }
 }
 
@@ -134,5 +182,7 @@ function tooLarge(bytes: number, limit: number): ConnectError {
   const text = `message size ${bytes} is larger than configured readMaxBytes ${limit}`;
   return new ConnectError(text, Code.ResourceExhausted);
 }
+
+const incomplete = () => new ConnectError("protocol error: incomplete envelope", Code.InvalidArgument);
 
 const cardinality = (text: string) => new ConnectError(`protocol error: ${text} for unary method`, Code.Unimplemented);

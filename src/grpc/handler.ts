@@ -1,6 +1,4 @@
-import { constants, type ServerHttp2Stream } from "node:http2";
 import {
-  type ConnectError,
   type ConnectRouter,
   createMethodImplSpec,
   createServiceImplSpec,
@@ -10,18 +8,16 @@ import { parseContentType } from "@connectrpc/connect/protocol-grpc";
 import type { AdapterOptions } from "../adapter.ts";
 import { metadataBytes } from "../limits.ts";
 import type { StreamHandler } from "../listener.ts";
-import type { Log } from "../log.ts";
-import { Call } from "./call.ts";
-import { binaryCodec, type Codec, type CodecOptions, jsonCodec } from "./codec.ts";
+import { Call, type Served } from "./call.ts";
+import { binaryCodec, type CodecOptions, jsonCodec } from "./codec.ts";
 
 /** How often it is looked for requests that do not arrive. */
 const LOOK_MS = 1_000;
 
-/** A method with its implementation, and how its messages are written. */
+/** A method, by how its messages are written. */
 interface Method {
-  readonly spec: MethodImplSpec;
-  readonly binary: Codec;
-  readonly json: Codec;
+  readonly binary: Served;
+  readonly json: Served;
 }
 
 /**
@@ -30,9 +26,9 @@ interface Method {
  * of every message (connect-node 2.2.0). What is not a call that a handler can take is left to `rpcHandler`, which refuses.
  */
 export function grpcHandler(options: AdapterOptions): StreamHandler {
-  const { log, shutdownSignal, closed, maxMessageBytes, usage, interceptors = [], refused = () => undefined } = options;
-  const methods = methodsOf(options.routes);
+  const { shutdownSignal, closed, usage } = options;
   const calls = new Set<Call>();
+  const methods = methodsOf(options, calls);
   shutdownSignal.addEventListener("abort", () => {
     for (const call of calls) call.abort(shutdownSignal.reason);
   });
@@ -52,10 +48,8 @@ export function grpcHandler(options: AdapterOptions): StreamHandler {
     if (type === undefined || headers[":method"] !== "POST" || method === undefined || !isOrigin(origin) || closed())
       return false;
     if (metadataBytes(headers) > usage.limits.metadataBytes) return false;
-    const codec = type.binary ? method.binary : method.json;
-    const url = `${origin}${path}`;
-    const call = new Call(stream, headers, { spec: method.spec, codec, url, interceptors, maxMessageBytes, usage });
-    void serve(call, calls, { stream, log, rpc: path, refused: ({ code }) => refused(method.spec.method, code) });
+    const call = new Call(stream, headers, origin, type.binary ? method.binary : method.json);
+    void call.serve();
     return true;
   };
 }
@@ -76,40 +70,18 @@ function isOrigin(text: string): boolean {
   return true;
 }
 
-/** Never rejects. */
-async function serve(
-  call: Call,
-  calls: Set<Call>,
-  {
-    stream,
-    log,
-    rpc,
-    refused,
-  }: { stream: ServerHttp2Stream; log: Log; rpc: string; refused: (error: ConnectError) => void },
-): Promise<void> {
-  calls.add(call);
-  try {
-    const error = await call.serve();
-    if (error === undefined) return;
-    log.debug({ rpc, error }, "request refused");
-    refused(error);
-  } catch (error) {
-    log.debug({ rpc, error }, "response failed");
-    stream.close(constants.NGHTTP2_INTERNAL_ERROR); // half of an answer must not look like a whole one
-  } finally {
-    calls.delete(call);
-  }
-}
-
 /** What is routed, by the path that calls it. */
-function methodsOf(routes: AdapterOptions["routes"]): ReadonlyMap<string, Method> {
+function methodsOf(options: AdapterOptions, calls: Set<Call>): ReadonlyMap<string, Method> {
+  const { routes, log, maxMessageBytes, usage, interceptors = [], refused = () => undefined } = options;
   const methods = new Map<string, Method>();
-  const add = (spec: MethodImplSpec, codecs: CodecOptions = {}) =>
-    methods.set(`/${spec.method.parent.typeName}/${spec.method.name}`, {
-      spec,
-      binary: binaryCodec(spec.method, codecs),
-      json: jsonCodec(spec.method, codecs),
+  const add = (spec: MethodImplSpec, codecs: CodecOptions = {}) => {
+    const path = `/${spec.method.parent.typeName}/${spec.method.name}`;
+    const served = { spec, path, interceptors, maxMessageBytes, usage, log, refused, calls };
+    methods.set(path, {
+      binary: { ...served, codec: binaryCodec(spec.method, codecs) },
+      json: { ...served, codec: jsonCodec(spec.method, codecs) },
     });
+  };
   const router: ConnectRouter = {
     handlers: [],
     service(service, implementation, codecs) {

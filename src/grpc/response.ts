@@ -2,7 +2,7 @@ import type { OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import type { Message } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
-import type { Codec } from "./codec.ts";
+import { type Codec, framed } from "./codec.ts";
 import type { Compression } from "./compression.ts";
 import type { CallContext } from "./context.ts";
 import { COMPRESSED, PREFIX_BYTES } from "./envelopes.ts";
@@ -77,10 +77,15 @@ export class Response {
     this.#writer?.resolve();
   }
 
-  /** Ends the answer with OK, after one more message where there is one. */
-  async end(message?: Message): Promise<void> {
-    let frame = message === undefined ? undefined : this.#framed(message);
-    if (frame instanceof Promise) frame = await frame;
+  /** Ends the answer with OK, after one more message where there is one: at once, unless that is compressed. */
+  end(message?: Message): Promise<void> | undefined {
+    const frame = message === undefined ? undefined : this.#framed(message);
+    if (frame instanceof Promise) return frame.then((compressed) => this.#succeed(compressed));
+    this.#succeed(frame);
+    return undefined;
+  }
+
+  #succeed(frame: Uint8Array | undefined): void {
     this.#begin();
     const { trailer } = this.#options.context.metadata;
     this.#finish(trailer === undefined ? OK : { ...plain(trailer), ...OK }, frame);
@@ -117,21 +122,11 @@ export class Response {
   /** At once where nothing is compressed: a short call notices a promise. */
   #framed(message: Message): Uint8Array | Promise<Uint8Array> {
     const { codec, compression } = this.#options;
-    const bytes = codec.serialize(message);
-    if (compression === undefined || bytes.length < COMPRESS_FROM_BYTES) return framed(0, bytes);
-    return compression.compress(bytes).then((compressed) => framed(COMPRESSED, compressed));
+    const frame = codec.frame(message);
+    const bytes = frame.length - PREFIX_BYTES;
+    if (compression === undefined || bytes < COMPRESS_FROM_BYTES) return frame;
+    return compression.compress(frame.subarray(PREFIX_BYTES)).then((compressed) => framed(COMPRESSED, compressed));
   }
-}
-
-/** A message, given in one part or in two, with its prefix. In one buffer, for each write is a system call. */
-function framed(flags: number, head: Uint8Array, rest?: Uint8Array): Uint8Array {
-  const length = head.length + (rest?.length ?? 0);
-  const frame = Buffer.allocUnsafe(PREFIX_BYTES + length);
-  frame[0] = flags;
-  frame.writeUInt32BE(length, 1);
-  frame.set(head, PREFIX_BYTES);
-  if (rest !== undefined) frame.set(rest, PREFIX_BYTES + head.length);
-  return frame;
 }
 
 function plain(headers: Headers): OutgoingHttpHeaders {

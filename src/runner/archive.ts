@@ -27,7 +27,7 @@ export async function putArchive(request: PutArchiveRequest, parts: Parts, conte
   const path = trim(request.path);
   if (id === "" || path === "") throw invalid("workload_id_and_path_required");
   annotate(context, { workload_id: id });
-  const pod = await findPod(parts, id, context.signal);
+  const pod = await findPod(parts, id, context);
   // `./` in front of what begins with a dash: tar would take it for an option.
   const directory = path.startsWith("-") ? `./${path}` : path;
   const uploadId = randomUUID();

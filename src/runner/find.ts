@@ -22,10 +22,19 @@ const isObjectName = (name: string): boolean =>
 /** NOT_FOUND in the words of the API server, also for ids that could never name a Pod (clients.md 3.4). */
 export const podNotFound = (name: string): ConnectError => notFound(`resource not found: pods "${name}" not found`);
 
-/** The workload's managed Pod, from the cache; NOT_FOUND only where its absence is proven (rulings 3 and 5). */
-export async function findPod({ pods }: Pick<Parts, "pods">, workloadId: string, signal: AbortSignal): Promise<Pod> {
+/**
+ * The workload's managed Pod, from the cache; NOT_FOUND only where its absence is proven (rulings 3 and 5). Of `call`, which
+ * may be a handler's context, the signal is only asked for when there is something to wait for: it is dear for a short call.
+ */
+export async function findPod(
+  { pods }: Pick<Parts, "pods">,
+  workloadId: string,
+  call: { readonly signal: AbortSignal },
+): Promise<Pod> {
+  const known = pods.atHand(workloadId);
+  if (known !== undefined) return known;
   const name = podName(workloadId);
-  const pod = isObjectName(name) ? await pods.pod(workloadId, signal) : undefined;
+  const pod = isObjectName(name) ? await pods.pod(workloadId, call.signal) : undefined;
   if (pod === undefined) throw podNotFound(name);
   return pod;
 }

@@ -33,7 +33,7 @@ export async function* streamWorkloadLogs(
   const id = requireWorkloadId(request.workloadId);
   const container = requireText(request.containerName, "container_name_required");
   annotate(context, { workload_id: id, container });
-  const pod = await findPod(parts, id, context.signal);
+  const pod = await findPod(parts, id, context);
   const { containers = [], initContainers = [] } = pod.spec ?? {};
   if (![...containers, ...initContainers].some(({ name }) => name === container)) throw notFound("container_not_found");
   if (request.follow) parts.traffic.opened("log_follow", context.signal);

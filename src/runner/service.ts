@@ -41,13 +41,13 @@ export const runnerService = (parts: Parts, inspections = new Inspections()): Se
   async inspectWorkload({ workloadId }, context) {
     const id = requireWorkloadId(workloadId);
     annotate(context, { workload_id: id });
-    return inspections.of(await findPod(parts, id, context.signal), id);
+    return inspections.of(await findPod(parts, id, context), id);
   },
 
   async getWorkloadLabels({ workloadId }, context) {
     const id = requireWorkloadId(workloadId);
     annotate(context, { workload_id: id });
-    const pod = await findPod(parts, id, context.signal);
+    const pod = await findPod(parts, id, context);
     return { labels: pod.metadata?.labels ?? {} };
   },
 

@@ -34,7 +34,7 @@ export async function findTarget(
   const workloadId = name.startsWith(prefix) ? name.slice(prefix.length) : name;
   let pod: Pod;
   try {
-    pod = await findPod(parts, workloadId, signal);
+    pod = await findPod(parts, workloadId, { signal });
   } catch (error) {
     throw startFailed(error, name);
   }
