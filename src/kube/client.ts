@@ -257,6 +257,7 @@ export class Kube {
       query,
       verb: "GET",
       signal,
+      short: !follow,
     });
   }
 

@@ -8,7 +8,7 @@ import { credentialsOf, type Query, type ResourcePath, type Transport, USER_AGEN
 /*
  * Watches and logs. Not over fetch, whose promise resolves only with the first byte of the body (a quiet watch looks
  * unconnected), and which runs at most 256 requests at once in a process (seen on Bun 1.4.5): that many followed logs
- * would keep out every other request. node:https has neither limit, and each stream gets a connection of its own.
+ * would keep out every other request. node:https has neither limit, and each stream that lasts gets a connection of its own.
  */
 
 /** Until the answer's headers are there. */
@@ -19,6 +19,9 @@ const MAX_ERROR_BODY_BYTES = 64 * 1024;
 /** A watch event is one object; etcd keeps none over 1.5 MiB. */
 const MAX_LINE_BYTES = 8 * 1024 * 1024;
 
+/** Of a short read at a time: messages then cost little beside their bytes. */
+const PIECE_BYTES = 32 * 1024;
+
 const NEWLINE = 10;
 
 export interface StreamRequest {
@@ -26,6 +29,8 @@ export interface StreamRequest {
   readonly query: Query;
   readonly verb: string;
   readonly signal?: AbortSignal | undefined;
+  /** Whether it ends soon: it may then take a connection that another one has left, and leaves its own. */
+  readonly short?: boolean | undefined;
   /** Until the answer's headers are there. */
   readonly openMs?: number | undefined;
   /** The connection is given up, and the stream fails, when no byte came for so long; without it: never. */
@@ -35,13 +40,15 @@ export interface StreamRequest {
 }
 
 /**
- * The body of a GET as it arrives; pulls, so that a slow reader slows the sender down. Ends only when the server has
- * ended the body; everything else throws KubeError (status 0: lost), or `signal.reason` when aborted.
+ * The body of a GET as it arrives, that of a short one in pieces of 32 KiB; pulls, so that a slow reader slows the sender
+ * down. Ends only when the server has ended the body; everything else throws KubeError (status 0: lost) after what has come,
+ * or `signal.reason` when aborted.
  */
 export async function* openStream(transport: Transport, request: StreamRequest): AsyncGenerator<Uint8Array> {
   const { signal, idleMs = Number.POSITIVE_INFINITY, totalMs = Number.POSITIVE_INFINITY } = request;
   const response = await openOnce(transport, request).catch((error) => {
-    if (error instanceof KubeError && error.status === 401) return openOnce(transport, request, true);
+    if (error instanceof KubeError && error.status === 401) return openOnce(transport, request, { renew: true });
+    if (error instanceof LeftConnectionLost) return openOnce(transport, { ...request, short: false });
     throw error;
   });
   let lost: KubeError | undefined;
@@ -50,17 +57,17 @@ export async function* openStream(transport: Transport, request: StreamRequest):
     transport.dropIdleConnections(); // they lead to where this one led
     response.destroy();
   };
-  const idle = () => give(`no data for ${idleMs} ms`);
-  let timer = startTimer(idleMs, idle);
   using _total = startTimer(totalMs, () => give(`not ended after ${totalMs} ms`));
   const abort = () => response.destroy();
   signal?.addEventListener("abort", abort, { once: true });
   try {
     if (signal?.aborted) throw signal.reason;
-    for await (const chunk of response) {
-      timer[Symbol.dispose]();
-      yield chunk;
-      timer = startTimer(idleMs, idle); // only while we wait: a slow reader is no dead link
+    const body = new Body(response, request.short ? PIECE_BYTES : 1);
+    for (;;) {
+      const timer = startTimer(idleMs, () => give(`no data for ${idleMs} ms`)); // only while we wait: a slow reader is no dead link
+      const piece = await body.next().finally(() => timer[Symbol.dispose]());
+      if (piece === undefined) break;
+      yield piece;
     }
     // Without a length or chunks the end of the connection is the end of the body, and a lost one looks the same.
     const framed = "transfer-encoding" in response.headers || "content-length" in response.headers;
@@ -69,15 +76,78 @@ export async function* openStream(transport: Transport, request: StreamRequest):
     if (signal?.aborted) throw signal.reason;
     throw lost ?? (error instanceof KubeError ? error : noAnswer("connection lost", error));
   } finally {
-    timer[Symbol.dispose]();
     signal?.removeEventListener("abort", abort);
     response.destroy();
   }
 }
 
-async function openOnce(transport: Transport, request: StreamRequest, renew = false): Promise<http.IncomingMessage> {
+/**
+ * What has come of a body, put together. An API server writes a log line by line; to be given each by itself costs more than
+ * all else that is done with it.
+ */
+class Body {
+  readonly #response: http.IncomingMessage;
+  readonly #leastBytes: number;
+  #waiting: Uint8Array[] = [];
+  #bytes = 0;
+  /** There is no more to come. */
+  #over = false;
+  #failure: { error: unknown } | undefined;
+  #wake: (() => void) | undefined;
+
+  /** Gives at least `leastBytes` at a time, but for the last. */
+  constructor(response: http.IncomingMessage, leastBytes: number) {
+    this.#response = response;
+    this.#leastBytes = leastBytes;
+    response.on("data", (chunk: Buffer) => {
+      this.#waiting.push(chunk);
+      this.#bytes += chunk.length;
+      if (this.#bytes < leastBytes) return;
+      response.pause();
+      this.#wake?.();
+    });
+    const end = () => {
+      this.#over = true;
+      this.#wake?.();
+    };
+    response.once("end", end);
+    response.once("close", end);
+    response.on("error", (error) => {
+      this.#failure ??= { error };
+      end();
+    });
+  }
+
+  /** The next bytes, undefined at the end. After the last ones throws what the body failed with. */
+  async next(): Promise<Uint8Array | undefined> {
+    if (this.#bytes < this.#leastBytes && !this.#over) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#wake = resolve;
+      this.#response.resume();
+      await promise;
+    }
+    if (this.#bytes === 0) {
+      if (this.#failure !== undefined) throw this.#failure.error;
+      return undefined;
+    }
+    const [first] = this.#waiting;
+    const bytes = first !== undefined && this.#waiting.length === 1 ? first : Buffer.concat(this.#waiting, this.#bytes);
+    this.#waiting = [];
+    this.#bytes = 0;
+    return bytes;
+  }
+}
+
+/** A connection that an earlier request had left was lost before the answer: most likely the server had closed it meanwhile. */
+class LeftConnectionLost extends Error {}
+
+async function openOnce(
+  transport: Transport,
+  request: StreamRequest,
+  options?: { renew: boolean },
+): Promise<http.IncomingMessage> {
   const startedAt = performance.now();
-  const { headers, tls } = await credentialsOf(transport.access, { renew });
+  const { headers, tls } = await credentialsOf(transport.access, options);
   const url = urlOf(transport.access, request.path, request.query);
   const { openMs = OPEN_MS } = request;
   using bound = boundedSignal(openMs, request.signal);
@@ -87,19 +157,23 @@ async function openOnce(transport: Transport, request: StreamRequest, renew = fa
       if (bound.signal.aborted) return reject(bound.signal.reason);
       const { serverName, ...material } = tls;
       const outgoing = (url.protocol === "https:" ? https : http).request(url, {
-        agent: false,
+        agent: request.short ? transport.kept.agent(url.protocol) : false,
         ...material,
         ...(serverName === undefined ? {} : { servername: serverName }),
         headers: { ...headers, accept: "application/json, */*", "user-agent": USER_AGENT },
       });
       const abort = () => outgoing.destroy();
       bound.signal.addEventListener("abort", abort, { once: true });
-      outgoing.once("socket", (socket) => socket.setKeepAlive(true, KEEP_ALIVE_MS));
+      outgoing.once("socket", (socket) => {
+        socket.setKeepAlive(true, KEEP_ALIVE_MS);
+        transport.kept.taken(socket);
+      });
       outgoing.once("response", (incoming) => {
         bound.signal.removeEventListener("abort", abort);
         resolve(incoming);
       });
-      outgoing.on("error", reject); // `on`: what comes after the answer is told by the answer's own end
+      // `on`: what comes after the answer is told by the answer's own end.
+      outgoing.on("error", (error) => reject(outgoing.reusedSocket ? new LeftConnectionLost() : error));
       outgoing.once("close", () => reject(noAnswer("connection lost")));
       outgoing.end();
     });
@@ -109,6 +183,7 @@ async function openOnce(transport: Transport, request: StreamRequest, renew = fa
   } catch (error) {
     if (request.signal?.aborted) throw request.signal.reason;
     if (bound.timedOut) throw noAnswer(`no answer within ${openMs} ms`);
+    if (error instanceof LeftConnectionLost) throw error;
     throw error instanceof KubeError ? error : noAnswer("the Kubernetes API cannot be reached", error);
   } finally {
     const seconds = (performance.now() - startedAt) / 1000;

@@ -208,6 +208,49 @@ test("a log pulls: while nobody reads, the server cannot send on", async () => {
   await log.return(undefined);
 });
 
+test("short reads come one after another over one connection, a followed log over its own", async () => {
+  await using server = await scriptedServer((_, response) => {
+    response.writeHead(200, { "content-type": "text/plain" });
+    for (let count = 0; count < 1_000; count++) response.write(`${"x".repeat(127)}\n`);
+    response.end();
+  });
+  const kube = server.kube();
+  const pieces = [await collect(kube.log("p", { container: "c" })), await collect(kube.log("p", { container: "c" }))];
+  const both = [collect(kube.log("p", { container: "c" })), collect(kube.log("p", { container: "c" }))];
+  for (const each of [...pieces, ...(await Promise.all(both))]) {
+    expect(Buffer.concat(each).length).toBe(128_000);
+    expect(each.length).toBeLessThanOrEqual(4); // of 32 KiB at least, but for the last
+  }
+  await collect(kube.log("p", { container: "c", follow: true }));
+  expect(server.seen.map(({ connection }) => connection)).toEqual([1, 1, 1, 2, 3]);
+});
+
+test("what the server closed in the meantime is not noticed by a short read, and a new connection that is lost is told", async () => {
+  await using server = await scriptedServer(({ index }, response) => {
+    if (index === 1 || index >= 3) response.socket?.destroy();
+    else response.end("one\n");
+  });
+  const kube = server.kube();
+  const read = async () => Buffer.concat(await collect(kube.log("p", { container: "c" }))).toString();
+  expect(await read()).toBe("one\n");
+  expect(await read()).toBe("one\n");
+  expect(server.seen.map(({ connection }) => connection)).toEqual([1, 1, 2]);
+  expect(await failureOf(read())).toMatchObject({ name: "KubeError", status: 0 });
+});
+
+test("a short read gives what had come before it was cut, and then fails", async () => {
+  await using server = await scriptedServer(async (_, response) => {
+    await begin(response, "one\n");
+    response.socket?.destroy();
+  });
+  const pieces: string[] = [];
+  const read = async () => {
+    for await (const piece of server.kube().log("p", { container: "c" })) pieces.push(Buffer.from(piece).toString());
+  };
+  expect(await failureOf(read())).toMatchObject({ name: "KubeError", status: 0 });
+  expect(pieces).toEqual(["one\n"]);
+});
+
 test("more streams than fetch allows at once do not keep out a request", async () => {
   await using server = await scriptedServer(async ({ path }, response) => {
     if (path.endsWith("/log")) return begin(response, "one\n");
