@@ -99,6 +99,7 @@ class Body {
   constructor(response: http.IncomingMessage, leastBytes: number) {
     this.#response = response;
     this.#leastBytes = leastBytes;
+    this.#over = response.destroyed; // it may have been lost since its headers came: then nothing is told any more
     response.on("data", (chunk: Buffer) => {
       this.#waiting.push(chunk);
       this.#bytes += chunk.length;
