@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/.bin:$PATH"
 
 [ -d node_modules ] && [ -d src/gen ] || npx --yes bun@1.4.5 run --silent setup
-bun run --silent build >/dev/null
+bun run --silent compile >/dev/null
 mkdir -p dist/bench
 export GOBIN="$PWD/dist/bench"
 (cd bench/load && go install google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc)

@@ -80,10 +80,10 @@ async function grow(size: number, nodes: readonly string[]): Promise<void> {
 const rssMiB = (pid: number): number =>
   Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024;
 
-/** The bundle, as a process of its own, once it has the first list. */
+/** The executable, once it has the first list. */
 async function startRunner() {
   const env = { ...process.env, KUBE_NAMESPACE: namespace, GRPC_ADDR: "127.0.0.1:0", LOG_LEVEL: "info" };
-  const child = Bun.spawn([process.execPath, "dist/k8s-runner.js"], { env, stdout: "ignore", stderr: "pipe" });
+  const child = Bun.spawn(["dist/k8s-runner"], { env, stdout: "ignore", stderr: "pipe" });
   let log = "";
   const find = (pattern: RegExp) => pattern.exec(log)?.[1];
   const reading = (async () => {

@@ -120,7 +120,7 @@ func (c *crowd) start(ctx context.Context) (r *runner, serving, synced time.Dura
 	p, err := start([]string{
 		"GRPC_ADDR=127.0.0.1:0", "LOG_LEVEL=info", "KUBE_NAMESPACE=bench",
 		"KUBECONFIG=" + c.kubeconfig, "KUBERNETES_SERVICE_HOST=", // empty: not as inside of a Pod
-	}, "dist/k8s-runner.js")
+	}, "dist/k8s-runner")
 	if err != nil {
 		return nil, 0, 0, err
 	}

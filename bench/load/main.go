@@ -88,7 +88,7 @@ func run(ctx context.Context) error {
 
 func (f flags) measure(ctx context.Context, cluster *cluster, out io.Writer) (err error) {
 	wanted := func(name string) bool { return flag.NArg() == 0 || slices.Contains(flag.Args(), name) }
-	runner, err := serve(ctx, []string{"GRPC_ADDR=127.0.0.1:0", "LOG_LEVEL=info", "KUBE_NAMESPACE=" + cluster.namespace}, "dist/k8s-runner.js")
+	runner, err := serve(ctx, []string{"GRPC_ADDR=127.0.0.1:0", "LOG_LEVEL=info", "KUBE_NAMESPACE=" + cluster.namespace}, "dist/k8s-runner")
 	if err != nil {
 		return err
 	}

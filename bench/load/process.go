@@ -27,10 +27,13 @@ type process struct {
 	command *exec.Cmd
 }
 
-// start runs a server under Bun and waits for the log line on its stderr that tells its address.
+// start runs a server, TypeScript under Bun, and waits for the log line on its stderr that tells its address.
 func start(env []string, args ...string) (*process, error) {
 	file := args[0]
-	command := exec.Command("bun", args...)
+	if strings.HasSuffix(file, ".ts") {
+		args = append([]string{"bun"}, args...)
+	}
+	command := exec.Command(args[0], args[1:]...)
 	command.Env = append(os.Environ(), env...)
 	// A group of its own: an interrupt from the keyboard must not end the runner before its workload is removed.
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -34,7 +34,7 @@ func countRequests(ctx context.Context, c *cluster, id string, rep *report, out 
 	counted, err := start([]string{
 		"GRPC_ADDR=127.0.0.1:0", "LOG_LEVEL=info", "KUBE_NAMESPACE=" + c.namespace,
 		"KUBECONFIG=" + proxy.kubeconfig, "KUBERNETES_SERVICE_HOST=", // empty: not as inside of a Pod
-	}, "dist/k8s-runner.js")
+	}, "dist/k8s-runner")
 	if err != nil {
 		return err
 	}
