@@ -52,21 +52,17 @@ export class Call {
   constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, origin: string, served: Served) {
     this.#stream = stream;
     this.#served = served;
-    const { spec, codec, path, maxMessageBytes, usage, calls } = served;
+    const { spec, codec, maxMessageBytes, usage, calls } = served;
     this.#compressions = negotiated(text(headers["grpc-encoding"]), text(headers["grpc-accept-encoding"]));
-    const { timeoutMs, error } = parseTimeout(text(headers["grpc-timeout"]) ?? null, Number.POSITIVE_INFINITY);
-    this.#context = new CallContext({ method: spec.method, url: origin + path, headers, timeoutMs });
+    const { timeoutMs, error } = timeoutOf(headers);
+    this.#context = new CallContext(spec.method, origin, headers, timeoutMs);
     this.#arrivesBy = performance.now() + usage.limits.requestMs;
     if (spec.kind === "unary") this.#only = new OnlyEnvelope(stream, maxMessageBytes);
     else {
       this.#envelopes = new Envelopes(stream, maxMessageBytes);
       this.#context.values.set(connectionKey, stream.session);
     }
-    this.#response = new Response(stream, {
-      codec,
-      compression: this.#compressions.response,
-      context: this.#context,
-    });
+    this.#response = new Response(stream, codec, this.#compressions.response, this.#context);
     calls.add(this);
     stream.on("close", () => {
       if (!this.#context.isAborted) this.abort(gone(stream));
@@ -182,6 +178,13 @@ export class Call {
     return this.#served.codec.parse(await request.decompress(data, this.#served.maxMessageBytes));
   }
 }
+
+const NO_TIMEOUT: ReturnType<typeof parseTimeout> = {};
+
+const timeoutOf = (headers: IncomingHttpHeaders): ReturnType<typeof parseTimeout> => {
+  const value = text(headers["grpc-timeout"]);
+  return value === undefined ? NO_TIMEOUT : parseTimeout(value, Number.POSITIVE_INFINITY);
+};
 
 const expired = () => new ConnectError("the operation timed out", Code.DeadlineExceeded);
 

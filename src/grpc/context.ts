@@ -1,23 +1,15 @@
 import type { IncomingHttpHeaders } from "node:http2";
 import { type ContextValues, createContextValues, type HandlerContext, type MethodImplSpec } from "@connectrpc/connect";
 
-export interface CallContextOptions {
-  readonly method: MethodImplSpec["method"];
-  readonly url: string;
-  readonly headers: IncomingHttpHeaders;
-  readonly timeoutMs: number | undefined;
-}
-
 /**
  * What a handler learns of its call. A short call needs next to nothing of it, and a signal and three sets of headers cost
  * more than all the rest: so each is made when it is first asked for.
  */
 export class CallContext implements HandlerContext {
-  readonly service: HandlerContext["service"];
   readonly method: HandlerContext["method"];
-  readonly url: string;
   readonly requestMethod = "POST";
   readonly protocolName = "grpc";
+  readonly #origin: string;
   readonly #headers: IncomingHttpHeaders;
   readonly #endsAt: number | undefined;
   #abort: AbortController | undefined;
@@ -27,15 +19,30 @@ export class CallContext implements HandlerContext {
   #responseHeader: Headers | undefined;
   #responseTrailer: Headers | undefined;
 
-  constructor({ method, url, headers, timeoutMs }: CallContextOptions) {
-    this.service = method.parent;
+  /** `origin`: scheme and authority of the request. `timeoutMs`: the caller's; undefined: none. */
+  constructor(
+    method: MethodImplSpec["method"],
+    origin: string,
+    headers: IncomingHttpHeaders,
+    timeoutMs: number | undefined,
+  ) {
     this.method = method;
-    this.url = url;
+    this.#origin = origin;
     this.#headers = headers;
     this.#endsAt = timeoutMs === undefined ? undefined : Date.now() + timeoutMs;
   }
 
-  timeoutMs = (): number | undefined => (this.#endsAt === undefined ? undefined : this.#endsAt - Date.now());
+  get service(): HandlerContext["service"] {
+    return this.method.parent;
+  }
+
+  get url(): string {
+    return `${this.#origin}${this.#headers[":path"] ?? ""}`;
+  }
+
+  get timeoutMs(): () => number | undefined {
+    return () => (this.#endsAt === undefined ? undefined : this.#endsAt - Date.now());
+  }
 
   get signal(): AbortSignal {
     if (this.#abort === undefined) {

@@ -18,32 +18,34 @@ const AHEAD = 2;
 
 const OK = { "grpc-status": "0" };
 
-export interface ResponseOptions {
-  readonly codec: Codec;
-  readonly compression: Compression | undefined;
-  /** Holds what the handler adds to the head of the answer, and to its end. */
-  readonly context: Pick<CallContext, "metadata">;
-}
-
 /** The answer to one call: head, messages and status, on the stream that asked. */
 export class Response {
   readonly #stream: ServerHttp2Stream;
-  readonly #options: ResponseOptions;
+  readonly #codec: Codec;
+  readonly #compression: Compression | undefined;
+  readonly #context: Pick<CallContext, "metadata">;
   /** Who waits for room in the stream. */
   #writer: PromiseWithResolvers<void> | undefined;
   /** Large messages that have not left. */
   #underWay = 0;
   #interruption: { reason: unknown } | undefined;
 
-  constructor(stream: ServerHttp2Stream, options: ResponseOptions) {
+  /** `context` holds what the handler adds to the head of the answer, and to its end. */
+  constructor(
+    stream: ServerHttp2Stream,
+    codec: Codec,
+    compression: Compression | undefined,
+    context: Pick<CallContext, "metadata">,
+  ) {
     this.#stream = stream;
-    this.#options = options;
+    this.#codec = codec;
+    this.#compression = compression;
+    this.#context = context;
   }
 
   /** Writes a message and resolves when there is room for another: at once, or when the caller has read enough. */
   async write(message: Message): Promise<void> {
-    const { codec, compression } = this.#options;
-    const parts = compression === undefined ? codec.split(message) : undefined;
+    const parts = this.#compression === undefined ? this.#codec.split(message) : undefined;
     if (parts !== undefined) {
       this.#begin();
       this.#underWay += 1;
@@ -87,30 +89,29 @@ export class Response {
 
   #succeed(frame: Uint8Array | undefined): void {
     this.#begin();
-    const { trailer } = this.#options.context.metadata;
+    const { trailer } = this.#context.metadata;
     this.#finish(trailer === undefined ? OK : { ...plain(trailer), ...OK }, frame);
   }
 
   /** Ends the answer with an error: by its head alone ("trailers-only") where nothing has to go before. */
   fail(error: ConnectError): void {
-    const { codec, context } = this.#options;
-    const { header, trailer = new Headers() } = context.metadata;
+    const { header, trailer = new Headers() } = this.#context.metadata;
     const status = plain(setTrailerStatus(trailer, wellFormed(error)));
     if (this.#stream.headersSent || (header !== undefined && Object.keys(plain(header)).length > 0)) {
       this.#begin();
       this.#finish(status);
     } else {
-      this.#stream.respond({ ":status": 200, ...status, "content-type": codec.contentType }, { endStream: true });
+      this.#stream.respond({ ":status": 200, ...status, "content-type": this.#codec.contentType }, { endStream: true });
     }
   }
 
   #begin(): void {
     if (this.#stream.headersSent) return;
-    const { codec, compression, context } = this.#options;
-    const { header } = context.metadata;
-    const head: OutgoingHttpHeaders = { ":status": 200, "content-type": codec.contentType };
-    if (header !== undefined) Object.assign(head, plain(header), { "content-type": codec.contentType });
-    if (compression !== undefined) head["grpc-encoding"] = compression.name;
+    const { contentType } = this.#codec;
+    const { header } = this.#context.metadata;
+    const head: OutgoingHttpHeaders = { ":status": 200, "content-type": contentType };
+    if (header !== undefined) Object.assign(head, plain(header), { "content-type": contentType });
+    if (this.#compression !== undefined) head["grpc-encoding"] = this.#compression.name;
     this.#stream.respond(head, { waitForTrailers: true });
   }
 
@@ -121,9 +122,9 @@ export class Response {
 
   /** At once where nothing is compressed: a short call notices a promise. */
   #framed(message: Message): Uint8Array | Promise<Uint8Array> {
-    const { codec, compression } = this.#options;
-    const frame = codec.frame(message);
+    const frame = this.#codec.frame(message);
     const bytes = frame.length - PREFIX_BYTES;
+    const compression = this.#compression;
     if (compression === undefined || bytes < COMPRESS_FROM_BYTES) return frame;
     return compression.compress(frame.subarray(PREFIX_BYTES)).then((compressed) => framed(COMPRESSED, compressed));
   }

@@ -42,14 +42,18 @@ const requestOf = ({ method }: UnarySpec, context: CallContext, message: Message
   method,
   service: method.parent,
   requestMethod: context.requestMethod,
-  url: context.url,
+  get url() {
+    return context.url;
+  },
   get signal() {
     return context.signal;
   },
   get header() {
     return context.requestHeader;
   },
-  contextValues: context.values,
+  get contextValues() {
+    return context.values;
+  },
 });
 
 const responseOf = ({ method }: UnarySpec, context: CallContext, message: Message): UnaryResponse => ({

@@ -2,15 +2,17 @@ import { Code, type ConnectError, createContextKey, type HandlerContext, type In
 import { toConnectError } from "../errors.ts";
 import { KubeError } from "../kube/error.ts";
 import type { Log } from "../log.ts";
-import { type CallSpan, type CallTracer, traceContextIn } from "../trace.ts";
-import type { Calls } from "./calls.ts";
+import { type CallSpan, type CallTracer, type TraceContext, traceContextIn } from "../trace.ts";
+import type { Calls, MethodFigures } from "./calls.ts";
 
 /** What a handler adds to its request's log line. Ids and names only: never a value that a caller could keep secret. */
-const logFields = createContextKey<Record<string, string>>({});
+const logFields = createContextKey<Readonly<Record<string, string>>>({});
 
-export function annotate(context: Pick<HandlerContext, "values">, fields: Record<string, string>): void {
-  Object.assign(context.values.get(logFields), fields);
+export function annotate({ values }: Pick<HandlerContext, "values">, fields: Record<string, string>): void {
+  values.set(logFields, { ...values.get(logFields), ...fields });
 }
+
+type Request = Parameters<Parameters<Interceptor>[0]>[0];
 
 /**
  * The one place where a handler's failure becomes a Connect error, where a call is counted, and where a request becomes a
@@ -21,69 +23,87 @@ export const observe =
   (log: Log, { calls, tracer }: { calls?: Calls; tracer?: CallTracer | undefined } = {}): Interceptor =>
   (next) =>
   async (request) => {
-    const startedAt = performance.now();
-    const counted = calls?.started(request.method);
-    const parent = () => traceContextIn(request.header.get("traceparent"));
-    const span = tracer?.start(request.method, parent());
-    const traced = () => {
-      const context = span?.context ?? parent();
-      return context === undefined ? {} : { trace_id: context.traceId, span_id: context.spanId };
-    };
-    const fields: Record<string, string> = {};
-    request.contextValues.set(logFields, fields);
-    let over = false;
-    const finish = (error?: ConnectError) => {
-      if (over) return;
-      over = true;
-      const ms = performance.now() - startedAt;
-      if (counted !== undefined) calls?.ended(counted, error?.code, ms);
-      span?.end(error?.code);
-      const origin = error?.cause;
-      if (origin instanceof KubeError)
-        log.error({ rpc: request.method.name, ...traced(), ...fields, error: origin }, "kubernetes api error");
-      else if (error?.code === Code.Internal)
-        log.error({ rpc: request.method.name, ...traced(), ...fields, error }, "request failed");
-      if (!log.isLevelEnabled("debug")) return;
-      const identity = request.header.get("x-identity-id");
-      log.debug(
-        {
-          rpc: request.method.name,
-          code: error === undefined ? "ok" : Code[error.code],
-          ms: Number(ms.toFixed(3)),
-          ...(identity === null ? {} : { identity_id: identity.slice(0, 64) }),
-          ...traced(),
-          ...fields,
-          ...(error === undefined ? {} : { error }),
-        },
-        "request",
-      );
-    };
+    const span = tracer?.start(request.method, parentOf(request));
+    const observation = new Observation(log, request, calls, span);
     // A stream whose caller has gone may never be pulled again, so its end is told by the signal too.
     if (request.stream)
-      request.signal.addEventListener("abort", () => finish(toConnectError(request.signal.reason)), { once: true });
+      request.signal.addEventListener("abort", () => observation.end(toConnectError(request.signal.reason)), {
+        once: true,
+      });
     try {
       const response = await (span === undefined ? next(request) : span.run(() => next(request)));
       if (!response.stream) {
-        finish();
+        observation.end();
         return response;
       }
       const messages = span === undefined ? response.message : within(span, response.message);
-      return { ...response, message: observed(messages, finish) };
+      return { ...response, message: observed(messages, observation) };
     } catch (error) {
-      const failure = toConnectError(error);
-      finish(failure);
-      throw failure;
+      throw observation.end(toConnectError(error));
     }
   };
 
-async function* observed<T>(messages: AsyncIterable<T>, finish: (error?: ConnectError) => void): AsyncGenerator<T> {
+const parentOf = (request: Request): TraceContext | undefined => traceContextIn(request.header.get("traceparent"));
+
+/** One call, until it is over. */
+class Observation {
+  readonly #log: Log;
+  readonly #request: Request;
+  readonly #calls: Calls | undefined;
+  readonly #span: CallSpan | undefined;
+  readonly #counted: MethodFigures | undefined;
+  readonly #startedAt = performance.now();
+  #over = false;
+
+  constructor(log: Log, request: Request, calls: Calls | undefined, span: CallSpan | undefined) {
+    this.#log = log;
+    this.#request = request;
+    this.#calls = calls;
+    this.#span = span;
+    this.#counted = calls?.started(request.method);
+  }
+
+  /** Tells of its end, the first time; undefined is OK. Gives the error back. */
+  end(error?: ConnectError): ConnectError | undefined {
+    if (this.#over) return error;
+    this.#over = true;
+    const ms = performance.now() - this.#startedAt;
+    if (this.#counted !== undefined) this.#calls?.ended(this.#counted, error?.code, ms);
+    this.#span?.end(error?.code);
+    const log = this.#log;
+    const origin = error?.cause;
+    if (origin instanceof KubeError) log.error({ ...this.#fields(), error: origin }, "kubernetes api error");
+    else if (error?.code === Code.Internal) log.error({ ...this.#fields(), error }, "request failed");
+    if (log.isLevelEnabled("debug")) log.debug(this.#line(ms, error), "request");
+    return error;
+  }
+
+  #fields(): Record<string, string> {
+    const context = this.#span?.context ?? parentOf(this.#request);
+    const trace = context === undefined ? {} : { trace_id: context.traceId, span_id: context.spanId };
+    return { rpc: this.#request.method.name, ...trace, ...this.#request.contextValues.get(logFields) };
+  }
+
+  #line(ms: number, error: ConnectError | undefined): Record<string, unknown> {
+    const { rpc, ...fields } = this.#fields();
+    const identity = this.#request.header.get("x-identity-id");
+    return {
+      rpc,
+      code: error === undefined ? "ok" : Code[error.code],
+      ms: Number(ms.toFixed(3)),
+      ...(identity === null ? {} : { identity_id: identity.slice(0, 64) }),
+      ...fields,
+      ...(error === undefined ? {} : { error }),
+    };
+  }
+}
+
+async function* observed<T>(messages: AsyncIterable<T>, observation: Observation): AsyncGenerator<T> {
   try {
     yield* messages;
-    finish();
+    observation.end();
   } catch (error) {
-    const failure = toConnectError(error);
-    finish(failure);
-    throw failure;
+    throw observation.end(toConnectError(error));
   }
 }
 
