@@ -23,7 +23,7 @@ const IDLE_MS = 4_000;
 const CREATORS = 8;
 const BINARY = "dist/k8s-runner";
 /** As the image has it. */
-const IMAGE_ENV = { DO_NOT_TRACK: "1", BUN_JSC_forceRAMSize: "134217728" };
+const IMAGE_ENV = { DO_NOT_TRACK: "1", BUN_JSC_forceRAMSize: "134217728", BUN_JSC_mediumHeapGrowthFactor: "1.6" };
 const NOWHERE = "no-such-scheduler";
 
 const access = clusterAccess(process.env);

@@ -18,7 +18,7 @@ import (
 )
 
 // Each turn is bounded in calls and time, but a call may hang: this ends the run in any case.
-const runTime = 15 * time.Minute
+const runTime = 30 * time.Minute
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
