@@ -128,11 +128,12 @@ is "the alternate screen is left" "$(mux display-message -p '#{alternate_on}')" 
 # shellcheck disable=SC2016 # what is loaded is for them to expand
 for shell in bash zsh fish; do
   case $shell in
-  bash) run="bash --norc" load='eval "$(k8s-runner completion bash)"; PS1="bash> "' ;;
-  zsh) run="zsh -f" load='autoload -U compinit; compinit -u; eval "$(k8s-runner completion zsh)"; PS1="zsh> "' ;;
-  fish) run="fish --no-config" load='k8s-runner completion fish | source; function fish_prompt; echo "fish> "; end' ;;
+  bash) run='PS1="new> " bash --norc' prompt='new>' load='eval "$(k8s-runner completion bash)"; PS1="bash> "' ;;
+  zsh) run='PS1="new> " zsh -f' prompt='new>' load='autoload -U compinit; compinit -u; eval "$(k8s-runner completion zsh)"; PS1="zsh> "' ;;
+  fish) run="fish --no-config" prompt='.+@.+[#>]' load='k8s-runner completion fish | source; function fish_prompt; echo "fish> "; end' ;;
   esac
   type "clear; HOME=$work $run" Enter
+  shows "$shell is there" "^$prompt *$" # what is typed before may be thrown away, or read as it stands
   type "$load; clear" Enter
   shows "$shell is ready" "^$shell> *$"
   type "k8s-runner insp" Tab "${id:0:12}" Tab
@@ -140,6 +141,7 @@ for shell in bash zsh fish; do
   type Enter
   shows "which is good" "^Id +$id"
   type "exit" Enter
+  shows "and ends" '^here>$'
 done
 
 k8s-runner rm --force "$id" >/dev/null || failed=$((failed + 1))
