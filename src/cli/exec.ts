@@ -71,6 +71,7 @@ async function run(invocation: Invocation, connection: Connection, start: ExecSt
   const execution = new Execution(connection, start);
   using signals = new Signals(execution, invocation.on("kill"));
   const screen = new Screen();
+  const reader = new Reader(() => void execution.cancel(invocation.on("kill")));
   let exit: ExecExit | undefined;
   try {
     using _ = tty && interactive ? new RawTerminal() : undefined;
@@ -82,32 +83,54 @@ async function run(invocation: Invocation, connection: Connection, start: ExecSt
       });
     } else if (!tty) execution.endInput();
     try {
-      exit = await execution.result(outputs(invocation, screen));
+      exit = await execution.result(outputs(invocation, screen, reader));
     } finally {
       // What ended by itself has tidied up itself, or left things as it wanted them.
       if (tty && exit?.reason !== ExecExitReason.COMPLETED) await print(screen.tidy()).catch(() => undefined);
     }
   } catch (error) {
-    if (signals.status === undefined) {
-      if (error instanceof OutputClosed) await execution.cancel(invocation.on("kill"));
-      throw error;
-    }
-    if (!(error instanceof OutputClosed)) tell("cancelled");
+    if (signals.status === undefined) throw reader.gone ?? error;
+    if (reader.gone === undefined && !(error instanceof OutputClosed)) tell("cancelled");
   }
+  if (reader.gone !== undefined && signals.status === undefined) throw reader.gone;
   return exit === undefined ? (signals.status ?? NOT_RUN) : statusOf(exit, invocation, signals.status);
 }
 
-function outputs(invocation: Invocation, screen: Screen): Outputs {
+/**
+ * Who reads our standard output. When that one has gone, the command is cancelled and the rest of its output thrown away, up to
+ * its exit: a call that is left first is lost to the runner, which then cannot be told to kill.
+ */
+class Reader {
+  readonly #left: () => void;
+  gone: OutputClosed | undefined;
+
+  constructor(left: () => void) {
+    this.#left = left;
+  }
+
+  async give(print: () => Promise<void>): Promise<void> {
+    if (this.gone !== undefined) return;
+    try {
+      await print();
+    } catch (error) {
+      if (!(error instanceof OutputClosed)) throw error;
+      this.gone = error;
+      this.#left();
+    }
+  }
+}
+
+function outputs(invocation: Invocation, screen: Screen, reader: Reader): Outputs {
   if (invocation.on("json"))
     return {
       stdout: async () => {},
       stderr: async () => {},
-      event: (response: ExecResponse) => printJson(ExecResponseSchema, response),
+      event: (response: ExecResponse) => reader.give(() => printJson(ExecResponseSchema, response)),
     };
   return {
-    stdout: async (data) => {
+    stdout: (data) => {
       screen.see(data);
-      await print(data);
+      return reader.give(() => print(data));
     },
     stderr: (data) =>
       new Promise((resolve) => {
