@@ -90,7 +90,7 @@ async function run(invocation: Invocation, connection: Connection, start: ExecSt
     }
   } catch (error) {
     if (signals.status === undefined) throw reader.gone ?? error;
-    if (reader.gone === undefined && !(error instanceof OutputClosed)) tell("cancelled");
+    if (reader.gone === undefined) tell("cancelled");
   }
   if (reader.gone !== undefined && signals.status === undefined) throw reader.gone;
   return exit === undefined ? (signals.status ?? NOT_RUN) : statusOf(exit, invocation, signals.status);

@@ -137,8 +137,6 @@ test.each([false, true])(
     });
     await until("the wrapper is released", () => asked(gate, "CONT"));
   },
-  // With a terminal, under the load of all tests, the end of the output was seen to be lost now and then, and told as such.
-  { retry: 3 },
 );
 
 test("ten mebibytes of input that nobody reads do not hold back the end of the command", async () => {
