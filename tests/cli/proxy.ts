@@ -1,6 +1,7 @@
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import type { TlsMaterial } from "../support/cluster/tls.ts";
+import { relay } from "../support/relay.ts";
 
 /** Stands before a runner: its connections can be cut, and it can speak TLS for it. */
 export async function proxy(target: string, tls?: { material: TlsMaterial; clientCertificate?: boolean }) {
@@ -8,18 +9,11 @@ export async function proxy(target: string, tls?: { material: TlsMaterial; clien
   const open = new Set<Socket>();
   const pass = (from: Socket) => {
     const to = connect(Number(port), hostname);
-    for (const [socket, other] of [
-      [from, to],
-      [to, from],
-    ] as const) {
+    for (const socket of [from, to]) {
       open.add(socket);
-      socket.on("error", () => other.destroy());
-      socket.on("close", () => {
-        open.delete(socket);
-        other.destroy();
-      });
+      socket.on("close", () => open.delete(socket));
     }
-    from.pipe(to).pipe(from);
+    relay(from, to);
   };
   const server =
     tls === undefined

@@ -7,6 +7,7 @@ import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { KEY_LINE } from "./gateway.ts";
+import { relay } from "./relay.ts";
 import { until } from "./wait.ts";
 
 export type Mode =
@@ -53,17 +54,6 @@ export function fakeCompanion(mode: Mode): { program: string; recorded: () => Pr
 }
 
 const say = (event: object) => process.stdout.write(`${JSON.stringify(event)}\n`);
-
-/** Both ways, each with its own end. */
-function relay(caller: Socket, runner: Socket): void {
-  for (const [from, to] of [
-    [caller, runner],
-    [runner, caller],
-  ] as const) {
-    from.pipe(to);
-    from.on("error", () => to.destroy());
-  }
-}
 
 async function main(mode: Mode, record: string, args: string[]): Promise<void> {
   const socketPath = args[3] ?? "";

@@ -15,6 +15,7 @@ import { tlsMaterial } from "./cluster/tls.ts";
 import { pass, spoil } from "./faults/body.ts";
 import { type Answer, type Fault, type ProxiedRequest, statusText } from "./faults/fault.ts";
 import { type Fired, firedNow } from "./faults/script.ts";
+import { relay } from "./relay.ts";
 
 export interface Refusal {
   readonly method: string;
@@ -136,19 +137,12 @@ export class Gate implements AsyncDisposable {
     const { headers, tls } = await this.#over.credentials();
     const to = { host: server.hostname, port: Number(server.port || 443) };
     const far = server.protocol === "https:" ? connectTls({ ...to, ...tls }) : connect(to);
-    for (const [socket, other] of [
-      [near, far],
-      [far, near],
-    ] as const) {
-      socket.on("error", () => other.destroy());
-      socket.on("close", () => other.destroy());
-    }
     const lines = Object.entries({ ...request.headers, ...headers, host: server.host }).map((pair) => pair.join(": "));
     this.upgrades.add(near);
     near.on("close", () => this.upgrades.delete(near));
     far.write(`${method} ${url} HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\n`);
     far.write(head);
-    near.pipe(far).pipe(near);
+    relay(near, far);
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -1,5 +1,6 @@
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import type { Access } from "../../src/kube/access.ts";
+import { relay } from "./relay.ts";
 
 /** What a cut looks like: reset by the peer, closed by the peer, or nothing any more. */
 export type CutKind = "reset" | "fin" | "silence";
@@ -33,18 +34,11 @@ export class Link implements AsyncDisposable {
           this.cutAt = performance.now();
           this.cut(this.#kind);
         });
-      for (const [socket, other] of [
-        [near, far],
-        [far, near],
-      ] as const) {
+      for (const socket of [near, far]) {
         this.#sockets.add(socket);
-        socket.on("error", () => other.destroy()); // a cut is what this class is for
-        socket.on("close", () => {
-          this.#sockets.delete(socket);
-          other.destroy();
-        });
-        socket.pipe(other);
+        socket.on("close", () => this.#sockets.delete(socket));
       }
+      relay(near, far);
       return near;
     });
   }
