@@ -6,6 +6,7 @@ import {
   type ServerOptions,
 } from "node:http2";
 import type { Socket } from "node:net";
+import { Bag, type Member } from "./bag.ts";
 import { FrameCounter, type Violation } from "./frames.ts";
 import type { LimitName, Limits, Usage } from "./limits.ts";
 import type { Log } from "./log.ts";
@@ -38,6 +39,12 @@ export interface Connection {
   requests: number;
 }
 
+/** An HTTP/2 stream, and since when an answer that is complete waits to be read. */
+interface OpenStream extends Member {
+  readonly stream: ServerHttp2Stream;
+  unreadSince: number | undefined;
+}
+
 /** A connection and what it does. Times are of performance.now(). */
 interface Watched {
   readonly connection: Connection;
@@ -46,8 +53,8 @@ interface Watched {
   /** Of HTTP/2. */
   session: ServerHttp2Session | undefined;
   frames: FrameCounter | undefined;
-  /** HTTP/2 streams that are open, and since when an answer that is complete waits to be read. */
-  readonly streams: Map<ServerHttp2Stream, number | undefined>;
+  /** HTTP/2 streams that are open. */
+  readonly streams: Bag<OpenStream>;
   /** Streams that the server has told of or refused, of those that the client has opened. */
   known: number;
   heardAt: number;
@@ -107,7 +114,7 @@ export class Guard {
       since: now,
       session: undefined,
       frames: undefined,
-      streams: new Map(),
+      streams: new Bag(),
       known: 0,
       heardAt: now,
       quietSince: now,
@@ -166,9 +173,10 @@ export class Guard {
       stream.close(constants.NGHTTP2_REFUSED_STREAM);
       return false;
     }
-    watched.streams.set(stream, undefined);
+    const opened: OpenStream = { place: undefined, stream, unreadSince: undefined };
+    watched.streams.add(opened);
     stream.on("close", () => {
-      if (!watched.streams.delete(stream)) return; // given back with its connection
+      if (!watched.streams.delete(opened)) return; // given back with its connection
       this.#usage.give("streams");
       if (watched.streams.size === 0) watched.quietSince = performance.now();
     });
@@ -247,10 +255,11 @@ export class Guard {
 
   /** Ends streams whose answer is complete and is not read: it would be kept for as long as its client likes. */
   #closeUnread({ streams }: Watched, now: number): void {
-    for (const [stream, unreadSince] of streams) {
+    for (const opened of streams) {
+      const { stream } = opened;
       if (!stream.writableEnded) continue;
-      if (unreadSince === undefined) streams.set(stream, now);
-      else if (now - unreadSince >= this.#usage.limits.responseMs) {
+      opened.unreadSince ??= now;
+      if (now - opened.unreadSince >= this.#usage.limits.responseMs) {
         this.#usage.refuse("responseMs");
         stream.close(constants.NGHTTP2_CANCEL);
       }

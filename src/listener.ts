@@ -217,10 +217,16 @@ export class Listener {
   #routeStreams(server: Http2Server, handleStream: StreamHandler): void {
     const [makeRequest] = server.listeners("stream");
     server.removeAllListeners("stream");
+    // One of each for all streams: a short call notices what is made for it.
+    const failed = (error: Error) => this.#debug("stream failed", error);
+    const dismiss = (stream: ServerHttp2Stream) => this.#dismiss(stream);
+    function finished(this: ServerHttp2Stream): void {
+      dismiss(this);
+    }
     server.on("stream", (stream: ServerHttp2Stream, headers, ...rest) => {
-      stream.on("error", (error) => this.#debug("stream failed", error));
+      stream.on("error", failed);
       if (!this.#guard.open(stream)) return;
-      stream.on("finish", () => this.#dismiss(stream));
+      stream.on("finish", finished);
       if (!handleStream(stream, headers)) makeRequest?.call(server, stream, headers, ...rest);
     });
   }

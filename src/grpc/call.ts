@@ -3,15 +3,16 @@ import type { Message } from "@bufbuild/protobuf";
 import { Code, ConnectError, type Interceptor, type MethodImplSpec } from "@connectrpc/connect";
 import { transformInvokeImplementation } from "@connectrpc/connect/protocol";
 import { parseTimeout } from "@connectrpc/connect/protocol-grpc";
+import type { Bag, Member } from "../bag.ts";
 import { connectionKey, type Usage } from "../limits.ts";
 import type { Log } from "../log.ts";
 import { startTimer } from "../time.ts";
 import type { Codec } from "./codec.ts";
 import { type Compressions, negotiated } from "./compression.ts";
 import { CallContext } from "./context.ts";
-import { type Envelope, Envelopes, OnlyEnvelope } from "./envelopes.ts";
+import { type Envelope, Envelopes, OnlyEnvelope, type Receiver } from "./envelopes.ts";
 import { Response } from "./response.ts";
-import { invokeUnary } from "./unary.ts";
+import type { Invoke } from "./unary.ts";
 
 /** Why the signal of a call that has ended fires: handlers may have left something that waits for it. */
 const OVER = new ConnectError("the call is over", Code.Canceled);
@@ -19,6 +20,8 @@ const OVER = new ConnectError("the call is over", Code.Canceled);
 /** All that calls of one method have in common. */
 export interface Served {
   readonly spec: MethodImplSpec;
+  /** Of a unary method. */
+  readonly invoke: Invoke | undefined;
   readonly codec: Codec;
   readonly path: string;
   readonly interceptors: Interceptor[];
@@ -29,20 +32,18 @@ export interface Served {
   /** Told of each call that no interceptor has seen. */
   readonly refused: (method: MethodImplSpec["method"], code: Code) => void;
   /** Calls under way. */
-  readonly calls: Set<Call>;
+  readonly calls: Bag<Call>;
 }
 
 /** One call of gRPC on its HTTP/2 stream, from its head to its status. */
-export class Call {
+export class Call implements Member, Receiver {
+  place: number | undefined;
   readonly #stream: ServerHttp2Stream;
   readonly #served: Served;
   readonly #timer: Disposable | undefined;
   readonly #context: CallContext;
   readonly #compressions: Compressions;
-  /** Of a unary call. */
-  readonly #only: OnlyEnvelope | undefined;
-  /** Of any other one. */
-  readonly #envelopes: Envelopes | undefined;
+  readonly #envelopes: OnlyEnvelope | Envelopes;
   readonly #response: Response;
   /** Whether its interceptors know of it, and tell the log. */
   #isSeen = false;
@@ -52,12 +53,12 @@ export class Call {
   constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, origin: string, served: Served) {
     this.#stream = stream;
     this.#served = served;
-    const { spec, codec, maxMessageBytes, usage, calls } = served;
+    const { spec, invoke, codec, maxMessageBytes, usage, calls } = served;
     this.#compressions = negotiated(text(headers["grpc-encoding"]), text(headers["grpc-accept-encoding"]));
     const { timeoutMs, error } = timeoutOf(headers);
     this.#context = new CallContext(spec.method, origin, headers, timeoutMs);
     this.#arrivesBy = performance.now() + usage.limits.requestMs;
-    if (spec.kind === "unary") this.#only = new OnlyEnvelope(stream, maxMessageBytes);
+    if (invoke !== undefined) this.#envelopes = new OnlyEnvelope(stream, maxMessageBytes, this);
     else {
       this.#envelopes = new Envelopes(stream, maxMessageBytes);
       this.#context.values.set(connectionKey, stream.session);
@@ -67,31 +68,64 @@ export class Call {
     stream.on("close", () => {
       if (!this.#context.isAborted) this.abort(gone(stream));
     });
+    if (timeoutMs !== undefined && timeoutMs > 0) this.#timer = startTimer(timeoutMs, () => this.abort(expired()));
     const failure = this.#compressions.error ?? error;
-    if (failure !== undefined) this.#fail(failure);
+    if (failure !== undefined) this.#envelopes.fail(failure);
     if (timeoutMs !== undefined && timeoutMs <= 0) this.abort(expired());
-    else if (timeoutMs !== undefined) this.#timer = startTimer(timeoutMs, () => this.abort(expired()));
   }
 
-  /** Answers; resolves when the call is over, and never rejects. */
-  async serve(): Promise<void> {
-    const { spec, codec, interceptors, calls } = this.#served;
+  /** Answers, a unary call once its message is there. Throws nothing. */
+  serve(): void {
+    if (this.#envelopes instanceof Envelopes) void this.#answerStream(this.#envelopes);
+  }
+
+  /** The message of a unary call has come. */
+  received(envelope: Envelope): void {
+    const { invoke } = this.#served;
+    if (invoke !== undefined) void this.#answerUnary(invoke, envelope);
+  }
+
+  /** No message of a unary call has come that could be answered. */
+  failed(reason: unknown): void {
+    this.#refuse(reason);
+    this.#end();
+  }
+
+  async #answerUnary(invoke: Invoke, envelope: Envelope): Promise<void> {
     try {
-      if (this.#only === undefined || spec.kind !== "unary") await this.#answerStream();
-      else {
-        const envelope = await this.#only.whole;
-        const input = envelope.compressed ? await this.#decompressed(envelope) : codec.parse(envelope.data);
-        this.#isSeen = true;
-        this.#arrivesBy = Number.POSITIVE_INFINITY;
-        const ended = this.#response.end(await invokeUnary(spec, this.#context, input, interceptors));
-        if (ended !== undefined) await ended; // a short call notices a promise
-      }
+      const input = envelope.compressed ? await this.#decompressed(envelope) : this.#served.codec.parse(envelope.data);
+      this.#isSeen = true;
+      this.#arrivesBy = Number.POSITIVE_INFINITY;
+      const ended = this.#response.end(await invoke(this.#context, input));
+      if (ended !== undefined) await ended; // a short call notices a promise
     } catch (error) {
       this.#refuse(error);
     } finally {
-      this.abort(OVER);
-      calls.delete(this);
+      this.#end();
     }
+  }
+
+  async #answerStream(envelopes: Envelopes): Promise<void> {
+    const { spec, interceptors } = this.#served;
+    this.#isSeen = true;
+    try {
+      const context = this.#context.whole();
+      const messages = this.#messages(envelopes);
+      for await (const message of transformInvokeImplementation(spec, context, interceptors)(messages)) {
+        context.signal.throwIfAborted();
+        await this.#response.write(message);
+      }
+      await this.#response.end();
+    } catch (error) {
+      this.#refuse(error);
+    } finally {
+      this.#end();
+    }
+  }
+
+  #end(): void {
+    this.abort(OVER);
+    this.#served.calls.delete(this);
   }
 
   /** Ends the answer with an error. */
@@ -114,18 +148,12 @@ export class Call {
     refused(spec.method, failure.code);
   }
 
-  /** Nothing more comes of the request. */
-  #fail(reason: unknown): void {
-    this.#only?.fail(reason);
-    this.#envelopes?.fail(reason);
-  }
-
   /** Ends it when its request has not arrived in time. */
   look(now: number): void {
     if (now < this.#arrivesBy) return;
     this.#arrivesBy = Number.POSITIVE_INFINITY;
     this.#served.usage.refuse("requestMs");
-    this.#fail(new ConnectError("the request did not arrive in time", Code.DeadlineExceeded));
+    this.#envelopes.fail(new ConnectError("the request did not arrive in time", Code.DeadlineExceeded));
   }
 
   /** For a failure to receive a message. */
@@ -139,29 +167,19 @@ export class Call {
     if (this.#context.isAborted) return;
     this.#timer?.[Symbol.dispose]();
     this.#context.abort(reason);
-    this.#fail(reason);
+    this.#envelopes.fail(reason);
     this.#response.interrupt(reason);
   }
 
-  async #answerStream(): Promise<void> {
-    const { spec, interceptors } = this.#served;
-    this.#isSeen = true;
-    const context = this.#context.whole();
-    for await (const message of transformInvokeImplementation(spec, context, interceptors)(this.#messages())) {
-      context.signal.throwIfAborted();
-      await this.#response.write(message);
-    }
-    await this.#response.end();
-  }
-
-  async *#messages(): AsyncGenerator<Message> {
-    for (let message = await this.#next(); message !== undefined; message = await this.#next()) yield message;
+  async *#messages(envelopes: Envelopes): AsyncGenerator<Message> {
+    for (let message = await this.#next(envelopes); message !== undefined; message = await this.#next(envelopes))
+      yield message;
   }
 
   /** The next message; one that is too large is counted. */
-  async #next(): Promise<Message | undefined> {
+  async #next(envelopes: Envelopes): Promise<Message | undefined> {
     try {
-      const envelope = await this.#envelopes?.next();
+      const envelope = await envelopes.next();
       this.#arrivesBy = Number.POSITIVE_INFINITY;
       if (envelope === undefined) return undefined;
       return envelope.compressed ? await this.#decompressed(envelope) : this.#served.codec.parse(envelope.data);

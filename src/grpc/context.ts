@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from "node:http2";
-import { type ContextValues, createContextValues, type HandlerContext, type MethodImplSpec } from "@connectrpc/connect";
+import type { ContextKey, ContextValues, HandlerContext, MethodImplSpec } from "@connectrpc/connect";
 
 /**
  * What a handler learns of its call. A short call needs next to nothing of it, and a signal and three sets of headers cost
@@ -64,7 +64,7 @@ export class CallContext implements HandlerContext {
   }
 
   get values(): ContextValues {
-    this.#values ??= createContextValues();
+    this.#values ??= new Values();
     return this.#values;
   }
 
@@ -96,6 +96,25 @@ export class CallContext implements HandlerContext {
       ...{ service, method, url, requestMethod, protocolName, timeoutMs, values, signal },
       ...{ requestHeader, responseHeader, responseTrailer },
     };
+  }
+}
+
+/** As Connect's createContextValues makes them, which makes its methods anew for every call. */
+class Values implements ContextValues {
+  readonly #set: Record<symbol, unknown> = {};
+
+  get<T>(key: ContextKey<T>): T {
+    return key.id in this.#set ? (this.#set[key.id] as T) : key.defaultValue; // only `set` has put it there
+  }
+
+  set<T>(key: ContextKey<T>, value: T): this {
+    this.#set[key.id] = value;
+    return this;
+  }
+
+  delete(key: ContextKey<unknown>): this {
+    delete this.#set[key.id];
+    return this;
   }
 }
 

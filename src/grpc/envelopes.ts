@@ -109,33 +109,34 @@ export class Envelopes {
   }
 }
 
+/** Who is told, once, what came of a request that has to have one message. */
+export interface Receiver {
+  /** The request has ended; this was its message. */
+  received(envelope: Envelope): void;
+  failed(reason: unknown): void;
+}
+
 /**
  * The message of a request that has to have one and no other. Of a short call it is a good part, so it keeps apart from
- * `Envelopes`, and does less.
+ * `Envelopes`, and does less, and tells its receiver without a promise. It fails with UNIMPLEMENTED where there is no message or
+ * more than one, and with RESOURCE_EXHAUSTED, before the rest of it is read, where that is announced as larger than `limit`.
  */
 export class OnlyEnvelope {
   readonly #stream: ServerHttp2Stream;
   readonly #limit: number;
-  readonly #whole = Promise.withResolvers<Envelope>();
+  readonly #receiver: Receiver;
   readonly #chunks: Buffer[] = [];
   #bytes = 0;
   /** Bytes of the message with its prefix, once that is here. */
   #length: number | undefined;
   #isOver = false;
 
-  constructor(stream: ServerHttp2Stream, limit: number) {
+  constructor(stream: ServerHttp2Stream, limit: number, receiver: Receiver) {
     this.#stream = stream;
     this.#limit = limit;
+    this.#receiver = receiver;
     stream.on("data", (chunk: Buffer) => this.#receive(chunk));
     stream.on("end", () => this.#end());
-  }
-
-  /**
-   * Resolves once the request has ended. Rejects with UNIMPLEMENTED when it has no message or more than one, and with
-   * RESOURCE_EXHAUSTED, before the rest of it is read, when that is announced as larger than `limit`.
-   */
-  get whole(): Promise<Envelope> {
-    return this.#whole.promise;
   }
 
   /** Ends it with `reason`. What has come is dropped. */
@@ -143,7 +144,7 @@ export class OnlyEnvelope {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#chunks.length = 0;
-    this.#whole.reject(reason);
+    this.#receiver.failed(reason);
   }
 
   #receive(chunk: Buffer): void {
@@ -169,7 +170,7 @@ export class OnlyEnvelope {
     if (this.#isOver) return;
     this.#isOver = true;
     const bytes = this.#joined();
-    this.#whole.resolve({ compressed: (bytes.readUInt8() & COMPRESSED) !== 0, data: bytes.subarray(PREFIX_BYTES) });
+    this.#receiver.received({ compressed: (bytes.readUInt8() & COMPRESSED) !== 0, data: bytes.subarray(PREFIX_BYTES) });
   }
 
   #joined(): Buffer {

@@ -6,10 +6,12 @@ import {
 } from "@connectrpc/connect";
 import { parseContentType } from "@connectrpc/connect/protocol-grpc";
 import type { AdapterOptions } from "../adapter.ts";
+import { Bag } from "../bag.ts";
 import { metadataBytes } from "../limits.ts";
 import type { StreamHandler } from "../listener.ts";
 import { Call, type Served } from "./call.ts";
 import { binaryCodec, type CodecOptions, jsonCodec } from "./codec.ts";
+import { unaryInvoke } from "./unary.ts";
 
 /** How often it is looked for requests that do not arrive. */
 const LOOK_MS = 1_000;
@@ -27,7 +29,7 @@ interface Method {
  */
 export function grpcHandler(options: AdapterOptions): StreamHandler {
   const { shutdownSignal, closed, usage } = options;
-  const calls = new Set<Call>();
+  const calls = new Bag<Call>();
   const methods = methodsOf(options, calls);
   shutdownSignal.addEventListener("abort", () => {
     for (const call of calls) call.abort(shutdownSignal.reason);
@@ -49,7 +51,7 @@ export function grpcHandler(options: AdapterOptions): StreamHandler {
       return false;
     if (metadataBytes(headers) > usage.limits.metadataBytes) return false;
     const call = new Call(stream, headers, origin, type.binary ? method.binary : method.json);
-    void call.serve();
+    call.serve();
     return true;
   };
 }
@@ -71,12 +73,13 @@ function isOrigin(text: string): boolean {
 }
 
 /** What is routed, by the path that calls it. */
-function methodsOf(options: AdapterOptions, calls: Set<Call>): ReadonlyMap<string, Method> {
+function methodsOf(options: AdapterOptions, calls: Bag<Call>): ReadonlyMap<string, Method> {
   const { routes, log, maxMessageBytes, usage, interceptors = [], refused = () => undefined } = options;
   const methods = new Map<string, Method>();
   const add = (spec: MethodImplSpec, codecs: CodecOptions = {}) => {
     const path = `/${spec.method.parent.typeName}/${spec.method.name}`;
-    const served = { spec, path, interceptors, maxMessageBytes, usage, log, refused, calls };
+    const invoke = spec.kind === "unary" ? unaryInvoke(spec, interceptors) : undefined;
+    const served = { spec, invoke, path, interceptors, maxMessageBytes, usage, log, refused, calls };
     methods.set(path, {
       binary: { ...served, codec: binaryCodec(spec.method, codecs) },
       json: { ...served, codec: jsonCodec(spec.method, codecs) },

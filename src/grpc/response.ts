@@ -17,6 +17,9 @@ const COMPRESS_FROM_BYTES = 1024;
 const AHEAD = 2;
 
 const OK = { "grpc-status": "0" };
+function sendOk(this: ServerHttp2Stream): void {
+  this.sendTrailers(OK);
+}
 
 /** The answer to one call: head, messages and status, on the stream that asked. */
 export class Response {
@@ -90,7 +93,12 @@ export class Response {
   #succeed(frame: Uint8Array | undefined): void {
     this.#begin();
     const { trailer } = this.#context.metadata;
-    this.#finish(trailer === undefined ? OK : { ...plain(trailer), ...OK }, frame);
+    if (trailer !== undefined) {
+      this.#finish({ ...plain(trailer), ...OK }, frame);
+      return;
+    }
+    this.#stream.on("wantTrailers", sendOk);
+    this.#stream.end(frame);
   }
 
   /** Ends the answer with an error: by its head alone ("trailers-only") where nothing has to go before. */

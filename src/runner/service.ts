@@ -1,5 +1,6 @@
+import { create } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
-import type { RunnerService } from "../gen/agynio/api/runner/v1/runner_pb.ts";
+import { ReadyResponseSchema, type RunnerService } from "../gen/agynio/api/runner/v1/runner_pb.ts";
 import { MANAGED_SELECTOR, VOLUME_KEY_LABEL, WORKLOAD_KEY_LABEL, workloadIdOf } from "../pod/names.ts";
 import { requireSelector } from "../pod/validate.ts";
 import { putArchive } from "./archive.ts";
@@ -16,9 +17,12 @@ import { startWorkload } from "./start.ts";
 type Service = Required<ServiceImpl<typeof RunnerService>>;
 type Lists = Pick<Service, "listWorkloads" | "findWorkloadsByLabels" | "listWorkloadsByVolume" | "listVolumes">;
 
+/** Frozen, by which the wire knows that its bytes may be kept. */
+const READY = Object.freeze(create(ReadyResponseSchema, { status: "ok" }));
+
 /** All RPCs of RunnerService in proto order: short ones in full, long ones by name (runner-api.md section 6). */
 export const runnerService = (parts: Parts, inspections = new Inspections()): Service => ({
-  ready: () => ({ status: "ok" }),
+  ready: () => READY,
 
   async startWorkload(request, context) {
     return parts.underway.carry(startWorkload(request, parts, context), context.signal);

@@ -33,9 +33,10 @@ test("interceptors may change request and response, the outermost first", async 
   const outer: Interceptor = (next) => async (request) => {
     order.push(`outer ${request.header.get("x-from")}`);
     if (request.stream) return next(request);
-    const header = new Headers({ "x-from": "outer" });
-    const response = await next({ ...request, header });
-    return { ...response, trailer: new Headers({ "x-end": "outer" }) };
+    request.header.set("x-from", "outer");
+    const response = await next(request);
+    response.trailer.set("x-end", "outer");
+    return response;
   };
   const inner: Interceptor = (next) => async (request) => {
     order.push(`inner ${request.header.get("x-from")}`);
@@ -46,7 +47,7 @@ test("interceptors may change request and response, the outermost first", async 
   };
   const handlers: Partial<ServiceImpl<typeof RunnerService>> = {
     ready: (_, { requestHeader, responseTrailer, values, signal, method, service, url }) => {
-      responseTrailer.set("x-dropped", "1");
+      responseTrailer.set("x-end", "handler");
       order.push(`${service.typeName}/${method.name} ${requestHeader.get("x-from")} ${values.get(key)}`);
       expect(new URL(url).pathname).toBe(`/${SERVICE}/Ready`);
       expect(signal.aborted).toBe(false);
@@ -67,8 +68,19 @@ test("interceptors may change request and response, the outermost first", async 
   expect(order).toEqual(["outer caller", "inner outer", `${SERVICE}/Ready outer inner`]);
   expect(got.header?.get("x-begin")).toBe("inner");
   expect(got.trailer?.get("x-end")).toBe("outer");
-  expect(got.trailer?.has("x-dropped")).toBe(false);
 });
+
+test.each<[string, Interceptor]>([
+  ["request", (next) => (request) => next({ ...request } as typeof request)], // all of its kinds alike
+  ["response", (next) => async (request) => ({ ...(await next(request)) }) as Awaited<ReturnType<typeof next>>],
+])(
+  "an interceptor that replaces the %s of a short call, and so loses what is made of it on demand, fails",
+  async (_, interceptor) => {
+    await using runner = await serving({ ready: () => ({ status: "ok" }) }, [interceptor]);
+    const error = await runner.client.ready({}).then(() => undefined, ConnectError.from);
+    expect(error).toMatchObject({ code: Code.Internal, rawMessage: "internal error" });
+  },
+);
 
 test("a handler's signal fires at the deadline, when the caller goes, and when the call is over", async () => {
   const reasons: unknown[] = [];
