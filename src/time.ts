@@ -33,13 +33,16 @@ export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): P
   }
 }
 
+const NO_TIMER: Disposable = { [Symbol.dispose]: () => undefined };
+
 /** Calls `fire` once after `ms` milliseconds of any size (Infinity: never), unless disposed before. */
 export function startTimer(ms: number, fire: () => void): Disposable {
+  if (ms === Number.POSITIVE_INFINITY) return NO_TIMER;
   let left = Math.max(0, ms);
   let timer: NodeJS.Timeout;
   const arm = () => {
     const part = Math.min(left, MAX_TIMER_MS);
-    left -= part; // Infinity stays Infinity
+    left -= part;
     timer = setTimeout(left > 0 ? arm : fire, part);
   };
   arm();

@@ -61,15 +61,19 @@ function kept(frame: Codec["frame"]): Codec["frame"] {
   };
 }
 
-/** A message, given in one part or in two, with its prefix. In one buffer, for each write is a system call. */
-export function framed(flags: number, head: Uint8Array, rest?: Uint8Array): Uint8Array {
-  const length = head.length + (rest?.length ?? 0);
-  const frame = Buffer.allocUnsafe(PREFIX_BYTES + length);
+/** A message with its prefix. */
+export function framed(flags: number, message: Uint8Array): Buffer {
+  const frame = Buffer.allocUnsafe(PREFIX_BYTES + message.length);
+  writeFrame(frame, flags, message);
+  return frame;
+}
+
+/** The same, into memory that is there; a message of two parts is one frame all the same, for each write is a system call. */
+export function writeFrame(frame: Buffer, flags: number, head: Uint8Array, rest?: Uint8Array): void {
   frame[0] = flags;
-  frame.writeUInt32BE(length, 1);
+  frame.writeUInt32BE(frame.length - PREFIX_BYTES, 1);
   frame.set(head, PREFIX_BYTES);
   if (rest !== undefined) frame.set(rest, PREFIX_BYTES + head.length);
-  return frame;
 }
 
 /** Fields that are not known are ignored, as everywhere in Connect. */

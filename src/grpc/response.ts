@@ -2,10 +2,11 @@ import type { OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import type { Message } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
-import { type Codec, framed } from "./codec.ts";
+import { type Codec, framed, writeFrame } from "./codec.ts";
 import type { Compression } from "./compression.ts";
 import type { CallContext } from "./context.ts";
 import { COMPRESSED, PREFIX_BYTES } from "./envelopes.ts";
+import { Memory } from "./memory.ts";
 
 /** Smaller messages are not worth compressing, in bytes; as Connect's own handlers have it. */
 const COMPRESS_FROM_BYTES = 1024;
@@ -15,6 +16,14 @@ const COMPRESS_FROM_BYTES = 1024;
  * and node:http2 of Bun 1.4.5 has never two at hand, which it would join into one buffer more.
  */
 const AHEAD = 2;
+
+/** A message of output or log, of 32 KiB, with all that stands around these. */
+const FRAME_BYTES = 32 * 1024 + 256;
+/** Frames kept while no message is in them: enough for 16 calls that write at once. */
+const SPARE_FRAMES = 32;
+
+/** Of large messages, for all calls. */
+const frames = new Memory(FRAME_BYTES, SPARE_FRAMES);
 
 const OK = { "grpc-status": "0" };
 function sendOk(this: ServerHttp2Stream): void {
@@ -52,7 +61,10 @@ export class Response {
     if (parts !== undefined) {
       this.#begin();
       this.#underWay += 1;
-      this.#stream.write(framed(0, parts.head, parts.data), () => {
+      const frame = frames.take(PREFIX_BYTES + parts.head.length + parts.data.length);
+      writeFrame(frame, 0, parts.head, parts.data);
+      this.#stream.write(frame, () => {
+        frames.give(frame);
         this.#underWay -= 1;
         this.#goOn();
       });

@@ -15,6 +15,7 @@ import {
   ExecRequestSchema,
   LogChunkSchema,
   RunnerService,
+  StreamWorkloadLogsRequestSchema,
   type StreamWorkloadLogsResponseSchema,
 } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import { createLog } from "../../src/log.ts";
@@ -332,5 +333,31 @@ describe("a caller that does not read", () => {
     const [trailers] = await once(stream, "trailers");
     expect(trailers).toMatchObject({ "grpc-status": String(Code.Unavailable) });
     await closed;
+  });
+
+  test("keeps what others write meanwhile out of its messages", async () => {
+    const [MESSAGES, BYTES] = [100, 20_000];
+    const letters = { slow: 0x73, other: 0x6f };
+    await using runner = await serving({
+      async *streamWorkloadLogs({ workloadId }) {
+        const letter = workloadId === "slow" ? letters.slow : letters.other;
+        for (let count = 0; count < MESSAGES; count++) yield chunk(new Uint8Array(BYTES).fill(letter));
+      },
+    });
+    using session = await http2Session(runner.baseUrl);
+    const logs = async (workloadId: string) => {
+      const stream = post(session, "StreamWorkloadLogs");
+      const request = create(StreamWorkloadLogsRequestSchema, { workloadId });
+      stream.end(envelope(toBinary(StreamWorkloadLogsRequestSchema, request)));
+      await once(stream, "response");
+      return stream;
+    };
+    const stream = await logs("slow");
+    await turns(200); // its window is full, and messages wait
+    for await (const _ of await logs("other"));
+    const all = Buffer.concat(await Array.fromAsync<Buffer>(stream));
+    const count = (letter: number) => all.reduce((sum, byte) => (byte === letter ? sum + 1 : sum), 0);
+    expect(count(letters.slow)).toBeGreaterThanOrEqual(MESSAGES * BYTES);
+    expect(count(letters.other)).toBeLessThan(BYTES); // a few may be part of what stands around
   });
 });
