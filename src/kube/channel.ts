@@ -18,7 +18,7 @@ const SILENCE_MS = 50_000;
 const LINGER_MS = 5_000;
 
 /** Output that waits for its reader, in bytes: above the mark the socket is paused, below the half it goes on. */
-const OUTPUT_MARK = 512 * 1024;
+const OUTPUT_MARK = 256 * 1024;
 /** A socket that was paused for so long altogether has a slow reader. */
 const PATIENCE_MS = 1_000;
 /** What a message costs beside its bytes: a flood of tiny ones counts too. */
