@@ -17,13 +17,14 @@ import { Kube } from "../src/kube/client.ts";
 import { createLog } from "../src/log.ts";
 import { planWorkload } from "../src/pod/spec.ts";
 import { sleep } from "../src/time.ts";
+import { COLLECTOR } from "../tests/support/process.ts";
 
 const STARTS = 7;
 const IDLE_MS = 4_000;
 const CREATORS = 8;
 const BINARY = "dist/k8s-runner";
 /** As the image has it. */
-const IMAGE_ENV = { DO_NOT_TRACK: "1", BUN_JSC_forceRAMSize: "134217728", BUN_JSC_mediumHeapGrowthFactor: "1.6" };
+const IMAGE_ENV = { DO_NOT_TRACK: "1", ...COLLECTOR };
 const NOWHERE = "no-such-scheduler";
 
 const access = clusterAccess(process.env);

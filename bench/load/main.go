@@ -116,7 +116,7 @@ func (f flags) measure(ctx context.Context, cluster *cluster, out io.Writer) (er
 	}()
 	printHead(out)
 	if wanted(scaleRow) {
-		s := &scale{report: report, out: out, rounds: f.rounds, bare: bare, pod: pod, id: id}
+		s := &scale{report: report, out: out, rounds: f.rounds, pod: pod, id: id}
 		for _, size := range []int{1, 1_000, 10_000} {
 			if size < 10_000 || !f.quick {
 				err = errors.Join(err, s.measure(ctx, size))

@@ -28,8 +28,7 @@ const (
 type scale struct {
 	report *report
 	out    io.Writer
-	rounds int // of each row; 0 is the row's own number
-	bare   *runner
+	rounds int    // of each row; 0 is the row's own number
 	pod    []byte // which all are copies of
 	id     string
 	idle   int64 // memory with one Pod, in bytes
@@ -58,6 +57,12 @@ func (s *scale) measure(ctx context.Context, size int) (err error) {
 		servings, syncs = append(servings, serving), append(syncs, synced)
 	}
 	defer func() { r.stop() }()
+	// As young as the runner is: the longer it serves, the better is its code compiled.
+	bare, err := serve(ctx, nil, "bench/baseline.ts")
+	if err != nil {
+		return err
+	}
+	defer bare.stop()
 	slices.Sort(servings)
 	slices.Sort(syncs)
 	figures := func(row, measured, unit string, value, atMost float64) {
@@ -75,7 +80,7 @@ func (s *scale) measure(ctx context.Context, size int) (err error) {
 		}
 		figures("memory", "idle, 1 Pod", "MB", float64(s.idle)/1e6, idleAtMost)
 	}
-	for _, row := range s.rows(c, r, name) {
+	for _, row := range s.rows(c, r, bare, name) {
 		if s.rounds > 0 {
 			row.rounds = s.rounds
 		}
@@ -102,11 +107,11 @@ func when(holds bool, value float64) float64 {
 	return 0
 }
 
-func (s *scale) rows(c *crowd, r *runner, name string) []row {
+func (s *scale) rows(c *crowd, r, young *runner, name string) []row {
 	second := limit{calls: 100_000, time: time.Second}
 	index := 0
 	next := func() int { index += 7919; return index } // a prime: any of them, again and again
-	bare := subject{name: "bare node:http2 handler", call: s.bare.ready, server: s.bare.process}
+	bare := subject{name: "bare node:http2 handler", call: young.ready, server: young.process}
 	inspect := subject{name: "InspectWorkload, " + name, server: r.process, call: func(ctx context.Context) (int64, error) {
 		return r.inspect(c.workloadID(len(c.pods) / 2))(ctx)
 	}}
@@ -126,8 +131,8 @@ func (s *scale) rows(c *crowd, r *runner, name string) []row {
 		return 0, err
 	}}
 	return []row{
-		{name: "inspect", callers: 1, rounds: 3, turn: second, subject: inspect, baselines: []subject{bare.with(goal{p50AtMost: 1.5})}},
-		{name: "inspect", callers: 32, rounds: 3, turn: second, subject: inspect, baselines: []subject{bare.with(goal{rateAtLeast: 0.6})}},
+		{name: "inspect", callers: 1, rounds: 6, turn: second, subject: inspect, baselines: []subject{bare.with(goal{p50AtMost: 1.5})}},
+		{name: "inspect", callers: 32, rounds: 6, turn: second, subject: inspect, baselines: []subject{bare.with(goal{rateAtLeast: 0.6})}},
 		{name: "find", callers: 1, rounds: 3, turn: second, subject: find, p50AtMost: 2 * time.Millisecond},
 		{name: "list", callers: 1, rounds: 3, turn: limit{20, time.Second}, subject: list, p50AtMost: 150 * time.Millisecond},
 	}

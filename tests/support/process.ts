@@ -8,7 +8,10 @@ import type { Gate } from "./gate.ts";
 import { startMain } from "./main.ts";
 
 /** As `bun run start` and the image have it (docs/performance.md, Memory). */
-export const COLLECTOR = { BUN_JSC_forceRAMSize: "134217728", BUN_JSC_mediumHeapGrowthFactor: "1.6" };
+export const COLLECTOR = {
+  BUN_JSC_forceRAMSize: "134217728",
+  BUN_JSC_minEdenToOldGenerationRatio: "0.15",
+};
 
 /** The runner as a process of its own behind the gate: one that can be ended, and whose memory is its own. */
 export async function runnerProcess({ url }: Gate, namespace: string, more: Record<string, string> = {}) {
