@@ -148,7 +148,8 @@ export class PodWatcher {
 
   /** The same where the cache can tell it at once, as nearly always; undefined: ask `pod`. */
   atHand(workloadId: string): CachedPod | undefined {
-    const known = this.live && !this.#freshness.lacks(podName(workloadId)) ? this.peek(workloadId) : undefined;
+    const name = podName(workloadId);
+    const known = this.live && !this.#freshness.lacks(name) ? this.#known(name) : undefined;
     return known !== undefined && workloadIdOf(known) === workloadId ? known : undefined;
   }
 

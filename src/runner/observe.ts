@@ -6,10 +6,11 @@ import { type CallSpan, type CallTracer, type TraceContext, traceContextIn } fro
 import type { Calls, MethodFigures } from "./calls.ts";
 
 /** What a handler adds to its request's log line. Ids and names only: never a value that a caller could keep secret. */
-const logFields = createContextKey<Readonly<Record<string, string>>>({});
+const logFields = createContextKey<Readonly<Record<string, string>> | undefined>(undefined);
 
 export function annotate({ values }: Pick<HandlerContext, "values">, fields: Record<string, string>): void {
-  values.set(logFields, { ...values.get(logFields), ...fields });
+  const known = values.get(logFields);
+  values.set(logFields, known === undefined ? fields : { ...known, ...fields });
 }
 
 type Request = Parameters<Parameters<Interceptor>[0]>[0];
