@@ -3,6 +3,9 @@ import type { Socket } from "node:net";
 /** Longer writes go on as they are: a copy of them costs more than a system call. In bytes. */
 const LONG_BYTES = 16 * 1024;
 
+/** So many wait at most: of many answers, the client can take the first while the last are made. */
+const MOST = 6;
+
 /**
  * A connection as an HTTP/2 session is to see it: the short writes of one turn of the event loop leave as one. node:http2 of
  * Bun 1.4.5 flushes at the end of every stream, and that system call took most of the time of a short call when many come at
@@ -26,6 +29,7 @@ export function joined(socket: Socket): Socket {
     }
     if (waiting.length === 0) queueMicrotask(sendLater);
     waiting.push(bytes);
+    if (waiting.length >= MOST) send();
     return !socket.writableNeedDrain;
   };
   const own = new Map<string | symbol, unknown>([

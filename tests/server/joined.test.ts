@@ -48,6 +48,19 @@ test("short writes of one turn leave as one, in order, and before what is long",
   expect(pair.writes).toEqual([3, 2, long.length, 1]);
 });
 
+test("of many short writes the first leave before the last are made", async () => {
+  using pair = await connection(createServer());
+  const socket = joined(pair.socket);
+  for (const text of "abcdefgh") {
+    socket.write(Buffer.from(text));
+    await Promise.resolve(); // as answers come
+  }
+  expect(pair.writes).toEqual([6]);
+  socket.end();
+  expect(await read(pair.peer)).toBe("abcdefgh");
+  expect(pair.writes).toEqual([6, 2]);
+});
+
 test("what waits is dropped in silence when the connection is gone", async () => {
   using pair = await connection(createServer());
   const errors: Error[] = [];
