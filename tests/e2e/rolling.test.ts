@@ -6,6 +6,7 @@ import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect
 import { RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import { Gate } from "../support/gate.ts";
 import { runnerProcess } from "../support/process.ts";
+import { relay } from "../support/relay.ts";
 import { type RunnerClient, sharedRunner } from "../support/runner.ts";
 import { until } from "../support/wait.ts";
 
@@ -15,17 +16,7 @@ setDefaultTimeout(120_000);
 /** A Service with one Pod behind it at a time: connections go to where it points when they come. */
 async function service() {
   let port = 0;
-  const server = createServer((near) => {
-    const far = connect(port, "127.0.0.1");
-    for (const [socket, other] of [
-      [near, far],
-      [far, near],
-    ] as const) {
-      socket.on("error", () => other.destroy());
-      socket.on("close", () => other.destroy());
-    }
-    near.pipe(far).pipe(near);
-  });
+  const server = createServer((near) => relay(near, connect(port, "127.0.0.1")));
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   return {
