@@ -12,7 +12,12 @@ import { type Compressions, negotiated } from "./compression.ts";
 import { CallContext } from "./context.ts";
 import { type Envelope, Envelopes, OnlyEnvelope, type Receiver } from "./envelopes.ts";
 import { Response } from "./response.ts";
-import type { Invoke } from "./unary.ts";
+import { type Invoke, messageOf } from "./unary.ts";
+
+/** Calls under way are looked at this often, at least; in ms. */
+export const LOOK_MS = 1_000;
+/** A deadline further away is left to the looks: most calls end long before, and a timer is dear for a short one. */
+const TIMER_MS = 2 * LOOK_MS;
 
 /** Why the signal of a call that has ended fires: handlers may have left something that waits for it. */
 const OVER = new ConnectError("the call is over", Code.Canceled);
@@ -40,7 +45,6 @@ export class Call implements Member, Receiver {
   place: number | undefined;
   readonly #stream: ServerHttp2Stream;
   readonly #served: Served;
-  readonly #timer: Disposable | undefined;
   readonly #context: CallContext;
   readonly #compressions: Compressions;
   readonly #envelopes: OnlyEnvelope | Envelopes;
@@ -49,6 +53,10 @@ export class Call implements Member, Receiver {
   #isSeen = false;
   /** When the first message of the request, or its only one, must have arrived whole; Infinity once it has. */
   #arrivesBy: number;
+  /** The caller's deadline; Infinity: none. */
+  readonly #endsBy: number;
+  /** Fires at the deadline, once that is near. */
+  #timer: Disposable | undefined;
 
   constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, origin: string, served: Served) {
     this.#stream = stream;
@@ -57,7 +65,9 @@ export class Call implements Member, Receiver {
     this.#compressions = negotiated(text(headers["grpc-encoding"]), text(headers["grpc-accept-encoding"]));
     const { timeoutMs, error } = timeoutOf(headers);
     this.#context = new CallContext(spec.method, origin, headers, timeoutMs);
-    this.#arrivesBy = performance.now() + usage.limits.requestMs;
+    const now = performance.now();
+    this.#arrivesBy = now + usage.limits.requestMs;
+    this.#endsBy = now + (timeoutMs ?? Number.POSITIVE_INFINITY);
     if (invoke !== undefined) this.#envelopes = new OnlyEnvelope(stream, maxMessageBytes, this);
     else {
       this.#envelopes = new Envelopes(stream, maxMessageBytes);
@@ -68,10 +78,10 @@ export class Call implements Member, Receiver {
     stream.on("close", () => {
       if (!this.#context.isAborted) this.abort(gone(stream));
     });
-    if (timeoutMs !== undefined && timeoutMs > 0) this.#timer = startTimer(timeoutMs, () => this.abort(expired()));
     const failure = this.#compressions.error ?? error;
     if (failure !== undefined) this.#envelopes.fail(failure);
-    if (timeoutMs !== undefined && timeoutMs <= 0) this.abort(expired());
+    if (this.#endsBy <= now) this.abort(expired());
+    else this.#watchDeadline(now);
   }
 
   /** Answers, a unary call once its message is there. Throws nothing. */
@@ -96,7 +106,7 @@ export class Call implements Member, Receiver {
       const input = envelope.compressed ? await this.#decompressed(envelope) : this.#served.codec.parse(envelope.data);
       this.#isSeen = true;
       this.#arrivesBy = Number.POSITIVE_INFINITY;
-      const ended = this.#response.end(await invoke(this.#context, input));
+      const ended = this.#response.end(messageOf(await invoke(this.#context, input)));
       if (ended !== undefined) await ended; // a short call notices a promise
     } catch (error) {
       this.#refuse(error);
@@ -148,12 +158,18 @@ export class Call implements Member, Receiver {
     refused(spec.method, failure.code);
   }
 
-  /** Ends it when its request has not arrived in time. */
+  /** Ends it at its deadline, and when its request has not arrived in time. To be called every LOOK_MS. */
   look(now: number): void {
+    this.#watchDeadline(now);
     if (now < this.#arrivesBy) return;
     this.#arrivesBy = Number.POSITIVE_INFINITY;
     this.#served.usage.refuse("requestMs");
     this.#envelopes.fail(new ConnectError("the request did not arrive in time", Code.DeadlineExceeded));
+  }
+
+  #watchDeadline(now: number): void {
+    const leftMs = this.#endsBy - now;
+    if (leftMs <= TIMER_MS) this.#timer ??= startTimer(leftMs, () => this.abort(expired()));
   }
 
   /** For a failure to receive a message. */

@@ -109,6 +109,8 @@ export class Envelopes {
   }
 }
 
+const EMPTY = new Uint8Array();
+
 /** Who is told, once, what came of a request that has to have one message. */
 export interface Receiver {
   /** The request has ended; this was its message. */
@@ -170,7 +172,8 @@ export class OnlyEnvelope {
     if (this.#isOver) return;
     this.#isOver = true;
     const bytes = this.#joined();
-    this.#receiver.received({ compressed: (bytes.readUInt8() & COMPRESSED) !== 0, data: bytes.subarray(PREFIX_BYTES) });
+    const data = bytes.length === PREFIX_BYTES ? EMPTY : bytes.subarray(PREFIX_BYTES);
+    this.#receiver.received({ compressed: (bytes.readUInt8() & COMPRESSED) !== 0, data });
   }
 
   #joined(): Buffer {

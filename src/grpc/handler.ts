@@ -9,12 +9,9 @@ import type { AdapterOptions } from "../adapter.ts";
 import { Bag } from "../bag.ts";
 import { metadataBytes } from "../limits.ts";
 import type { StreamHandler } from "../listener.ts";
-import { Call, type Served } from "./call.ts";
+import { Call, LOOK_MS, type Served } from "./call.ts";
 import { binaryCodec, type CodecOptions, jsonCodec } from "./codec.ts";
 import { unaryInvoke } from "./unary.ts";
-
-/** How often it is looked for requests that do not arrive. */
-const LOOK_MS = 1_000;
 
 /** A method, by how its messages are written. */
 interface Method {
@@ -45,9 +42,9 @@ export function grpcHandler(options: AdapterOptions): StreamHandler {
   return (stream, headers) => {
     const path = headers[":path"] ?? "";
     const method = methods.get(path);
-    const origin = `${headers[":scheme"]}://${headers[":authority"]}`;
+    const origin = originOf(headers[":scheme"], headers[":authority"]);
     const type = typeOf(headers["content-type"]);
-    if (type === undefined || headers[":method"] !== "POST" || method === undefined || !isOrigin(origin) || closed())
+    if (type === undefined || headers[":method"] !== "POST" || method === undefined || origin === undefined || closed())
       return false;
     if (metadataBytes(headers) > usage.limits.metadataBytes) return false;
     const call = new Call(stream, headers, origin, type.binary ? method.binary : method.json);
@@ -62,14 +59,15 @@ const BINARY = { binary: true };
 const typeOf = (text: string | undefined): { binary: boolean } | undefined =>
   text === "application/grpc" ? BINARY : parseContentType(text ?? null);
 
-let lastOrigin = "";
+let last: { scheme: string | undefined; authority: string | undefined; origin: string | undefined } | undefined;
 
-/** Whether a URL can begin with it. A caller's is the same for each of its calls. */
-function isOrigin(text: string): boolean {
-  if (text === lastOrigin) return true;
-  if (!URL.canParse(`${text}/`)) return false;
-  lastOrigin = text;
-  return true;
+/** What the URL of a call begins with; undefined where none can. A caller's is the same for each of its calls. */
+function originOf(scheme: string | undefined, authority: string | undefined): string | undefined {
+  if (last?.authority === authority && last?.scheme === scheme) return last?.origin;
+  const text = `${scheme}://${authority}`;
+  const origin = URL.canParse(`${text}/`) ? text : undefined;
+  last = { scheme, authority, origin };
+  return origin;
 }
 
 /** What is routed, by the path that calls it. */

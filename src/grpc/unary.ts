@@ -7,8 +7,8 @@ type Next = Parameters<Interceptor>[0];
 /** The implementation of a method with one message each way. */
 export type UnarySpec = Extract<MethodImplSpec, { kind: "unary" }>;
 
-/** Answers one message of a call. */
-export type Invoke = (context: CallContext, message: Message) => Promise<Message>;
+/** Answers one message of a call; `messageOf` gives the answer's own. */
+export type Invoke = (context: CallContext, message: Message) => ReturnType<Next>;
 
 /**
  * The handler's answer to one message, through the interceptors. What Connect's own invokeUnaryImplementation does (2.2.0),
@@ -22,11 +22,13 @@ export function unaryInvoke({ method, impl }: UnarySpec, interceptors: readonly 
     return new Response(context, create(method.output, await impl(message, context)));
   };
   const chain = interceptors.reduceRight((next, interceptor) => interceptor(next), answer);
-  return async (context, message) => {
-    const response = await chain(new Request(context, message));
-    if (!(response instanceof Response)) throw new TypeError("an interceptor has replaced a unary response");
-    return response.message;
-  };
+  return (context, message) => chain(new Request(context, message));
+}
+
+/** The message of what an Invoke answered. */
+export function messageOf(response: Awaited<ReturnType<Next>>): Message {
+  if (!(response instanceof Response)) throw new TypeError("an interceptor has replaced a unary response");
+  return response.message;
 }
 
 class Request implements UnaryRequest {

@@ -232,6 +232,17 @@ describe("a deadline", () => {
     expect(calls).toBe(0);
   });
 
+  test("that is far away is kept as well", async () => {
+    await using runner = await serving({ ready: () => ({}) });
+    using session = await http2Session(runner.baseUrl);
+    const since = performance.now();
+    const stream = session.request({ ":method": "POST", ...head("Ready"), "grpc-timeout": "2500m" });
+    stream.write(empty);
+    const [headers] = await once(stream, "response");
+    expect(headers).toMatchObject({ "grpc-status": String(Code.DeadlineExceeded) });
+    expect(performance.now() - since).toBeGreaterThan(2400);
+  });
+
   test("ends a call whose request does not end", async () => {
     await using runner = await serving({ ready: () => ({}) });
     using session = await http2Session(runner.baseUrl);
