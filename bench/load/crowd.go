@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -96,12 +97,19 @@ func (c *crowd) serve(w http.ResponseWriter, r *http.Request) {
 				fmt.Fprintf(w, "{\"type\":\"ADDED\",\"object\":%s}\n", pod)
 			}
 		}
+		// As long as it is asked for, as an API server does; not to be asked is for ever.
+		over := make(<-chan time.Time)
+		if seconds, err := strconv.Atoi(query.Get("timeoutSeconds")); err == nil {
+			over = time.After(time.Duration(seconds) * time.Second)
+		}
 		// What ends the first list; and again, so that the watch shows signs of life.
 		for {
 			fmt.Fprintf(w, `{"type":"BOOKMARK","object":{"apiVersion":"v1","kind":"Pod","metadata":{"resourceVersion":"%s","annotations":{"k8s.io/initial-events-end":"true"}}}}`+"\n", version)
 			_ = http.NewResponseController(w).Flush()
 			select {
 			case <-r.Context().Done():
+				return
+			case <-over:
 				return
 			case <-time.After(5 * time.Second):
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	pb "k8s-runner-bench/gen/agynio/api/runner/v1"
@@ -109,11 +110,11 @@ func when(holds bool, value float64) float64 {
 
 func (s *scale) rows(c *crowd, r, young *runner, name string) []row {
 	second := limit{calls: 100_000, time: time.Second}
-	index := 0
-	next := func() int { index += 7919; return index } // a prime: any of them, again and again
+	var index atomic.Int64
+	next := func() int { return int(index.Add(7919)) } // a prime: any of them, again and again
 	bare := subject{name: "bare node:http2 handler", call: young.ready, server: young.process}
 	inspect := subject{name: "InspectWorkload, " + name, server: r.process, call: func(ctx context.Context) (int64, error) {
-		return r.inspect(c.workloadID(len(c.pods) / 2))(ctx)
+		return r.inspect(c.workloadID(next()))(ctx)
 	}}
 	find := subject{name: "FindWorkloadsByLabels, " + name, server: r.process, call: func(ctx context.Context) (int64, error) {
 		group := fmt.Sprint("g", next()%max(1, len(c.pods)/groupSize))

@@ -3,15 +3,12 @@ import { type InspectWorkloadResponse, InspectWorkloadResponseSchema } from "../
 import type { Pod } from "../kube/types.ts";
 import { inspectionOf } from "../pod/status.ts";
 
-/** Pods whose answers are kept: those that are asked for again and again. Some 3 KiB each. */
-const KEPT = 1_000;
-
 /**
- * InspectWorkload's answers, each made once for a Pod as the cache has it: there a Pod is never changed, but replaced. They
- * are frozen, by which the wire knows that their bytes may be kept as well.
+ * InspectWorkload's answers, each made once for a Pod as the cache has it: there a Pod is never changed, but replaced, and its
+ * answer goes with it. They are frozen, by which the wire knows that their bytes may be kept as well.
  */
 export class Inspections {
-  readonly #kept = new Map<Pod, Readonly<InspectWorkloadResponse>>();
+  readonly #kept = new WeakMap<Pod, Readonly<InspectWorkloadResponse>>();
 
   /** As `inspectionOf`; what it throws is thrown each time. */
   of(pod: Pod, id: string): InspectWorkloadResponse {
@@ -19,8 +16,6 @@ export class Inspections {
     if (known !== undefined) return known;
     const answer = Object.freeze(create(InspectWorkloadResponseSchema, inspectionOf(pod, id)));
     this.#kept.set(pod, answer);
-    const [oldest] = this.#kept.keys();
-    if (this.#kept.size > KEPT && oldest !== undefined) this.#kept.delete(oldest);
     return answer;
   }
 }

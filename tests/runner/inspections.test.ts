@@ -18,16 +18,6 @@ test("a Pod's answer is made once, and anew for what replaces it", () => {
   expect(inspections.of(pod("Running"), "a")).toMatchObject({ id: "a", stateRunning: true });
 });
 
-test("a thousand are kept, and the oldest goes", () => {
-  const inspections = new Inspections();
-  const first = pod("Running");
-  const answer = inspections.of(first, "a");
-  for (let count = 1; count < 1000; count++) inspections.of(pod("Running"), "a");
-  expect(inspections.of(first, "a")).toBe(answer);
-  inspections.of(pod("Running"), "a");
-  expect(inspections.of(first, "a")).not.toBe(answer);
-});
-
 test("a Pod without containers is an error each time", () => {
   const inspections = new Inspections();
   const empty: Pod = { metadata: { name: "workload-a" }, spec: { containers: [] } };
