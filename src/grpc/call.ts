@@ -10,7 +10,7 @@ import { startTimer } from "../time.ts";
 import type { Codec } from "./codec.ts";
 import { type Compressions, negotiated } from "./compression.ts";
 import { CallContext } from "./context.ts";
-import { type Envelope, Envelopes, OnlyEnvelope, type Receiver } from "./envelopes.ts";
+import { COMPRESSED, Envelopes, OnlyEnvelope, PREFIX_BYTES, type Receiver } from "./envelopes.ts";
 import { Response } from "./response.ts";
 import { type Invoke, messageOf } from "./unary.ts";
 
@@ -90,9 +90,9 @@ export class Call implements Member, Receiver {
   }
 
   /** The message of a unary call has come. */
-  received(envelope: Envelope): void {
+  received(frame: Buffer): void {
     const { invoke } = this.#served;
-    if (invoke !== undefined) void this.#answerUnary(invoke, envelope);
+    if (invoke !== undefined) void this.#answerUnary(invoke, frame);
   }
 
   /** No message of a unary call has come that could be answered. */
@@ -101,9 +101,12 @@ export class Call implements Member, Receiver {
     this.#end();
   }
 
-  async #answerUnary(invoke: Invoke, envelope: Envelope): Promise<void> {
+  async #answerUnary(invoke: Invoke, frame: Buffer): Promise<void> {
     try {
-      const input = envelope.compressed ? await this.#decompressed(envelope) : this.#served.codec.parse(envelope.data);
+      const input =
+        (frame.readUInt8() & COMPRESSED) === 0
+          ? this.#served.codec.parse(frame, PREFIX_BYTES) // not cut: a view of so few bytes is dear
+          : await this.#decompressed(frame.subarray(PREFIX_BYTES));
       this.#isSeen = true;
       this.#arrivesBy = Number.POSITIVE_INFINITY;
       const ended = this.#response.end(messageOf(await invoke(this.#context, input)));
@@ -198,18 +201,20 @@ export class Call implements Member, Receiver {
       const envelope = await envelopes.next();
       this.#arrivesBy = Number.POSITIVE_INFINITY;
       if (envelope === undefined) return undefined;
-      return envelope.compressed ? await this.#decompressed(envelope) : this.#served.codec.parse(envelope.data);
+      const { compressed, data } = envelope;
+      return compressed ? await this.#decompressed(data) : this.#served.codec.parse(data);
     } catch (error) {
       this.#countTooLarge(error);
       throw error;
     }
   }
 
-  async #decompressed({ data }: Envelope): Promise<Message> {
+  async #decompressed(data: Buffer): Promise<Message> {
     const { request } = this.#compressions;
     if (request === undefined)
       throw new ConnectError("received compressed envelope, but do not know how to decompress", Code.Internal);
-    return this.#served.codec.parse(await request.decompress(data, this.#served.maxMessageBytes));
+    const { buffer, byteOffset, length } = await request.decompress(data, this.#served.maxMessageBytes);
+    return this.#served.codec.parse(Buffer.from(buffer, byteOffset, length));
   }
 }
 

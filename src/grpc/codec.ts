@@ -14,12 +14,14 @@ import {
 } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { PREFIX_BYTES } from "./envelopes.ts";
+import { shortReader } from "./short.ts";
 import { type Split, split } from "./split.ts";
 
 /** Messages of a method as bytes and back; throws ConnectError. */
 export interface Codec {
   readonly contentType: string;
-  parse(bytes: Uint8Array): Message;
+  /** The message that begins at `from`, to the end of the bytes. */
+  parse(bytes: Buffer, from?: number): Message;
   /** Its frame on the wire: not compressed, with its prefix. */
   frame(message: Message): Uint8Array;
   /** The same in two parts, where that saves copies of what is large. */
@@ -32,20 +34,23 @@ export interface CodecOptions {
 }
 
 /** As Connect's own handlers have it: a broken message of protobuf is INTERNAL, one of JSON INVALID_ARGUMENT. */
-export const binaryCodec = ({ input, output }: DescMethod, { binaryOptions }: CodecOptions): Codec => ({
-  contentType: "application/grpc+proto",
-  parse: (bytes) =>
-    bytes.length === 0
-      ? create(input)
-      : attempt("parse binary", Code.Internal, () => fromBinary(input, bytes, binaryOptions)),
-  frame: kept((message) =>
-    framed(
-      0,
-      attempt("serialize binary", Code.Internal, () => toBinary<DescMessage>(output, message, binaryOptions)),
+export function binaryCodec({ input, output }: DescMethod, { binaryOptions }: CodecOptions): Codec {
+  const short = shortReader(input);
+  const read = (bytes: Uint8Array) =>
+    attempt("parse binary", Code.Internal, () => fromBinary(input, bytes, binaryOptions));
+  return {
+    contentType: "application/grpc+proto",
+    parse: (bytes, from = 0) =>
+      bytes.length === from ? create(input) : (short(bytes, from) ?? read(bytes.subarray(from))),
+    frame: kept((message) =>
+      framed(
+        0,
+        attempt("serialize binary", Code.Internal, () => toBinary<DescMessage>(output, message, binaryOptions)),
+      ),
     ),
-  ),
-  split: (message) => attempt("serialize binary", Code.Internal, () => split(output, message)),
-});
+    split: (message) => attempt("serialize binary", Code.Internal, () => split(output, message)),
+  };
+}
 
 /** `frame`, once for each message that is frozen: nobody changes it any more, and its handler will give it again. */
 function kept(frame: Codec["frame"]): Codec["frame"] {
@@ -83,8 +88,10 @@ export function jsonCodec({ input, output }: DescMethod, { jsonOptions }: CodecO
   const encoder = new TextEncoder();
   return {
     contentType: "application/grpc+json",
-    parse: (bytes) =>
-      attempt("parse JSON", Code.InvalidArgument, () => fromJsonString(input, decoder.decode(bytes), options)),
+    parse: (bytes, from = 0) =>
+      attempt("parse JSON", Code.InvalidArgument, () =>
+        fromJsonString(input, decoder.decode(bytes.subarray(from)), options),
+      ),
     frame: (message) =>
       framed(
         0,

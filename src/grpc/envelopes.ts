@@ -11,7 +11,7 @@ const WAITING_BYTES = 64 * 1024;
 /** One message as it travels. */
 export interface Envelope {
   readonly compressed: boolean;
-  readonly data: Uint8Array;
+  readonly data: Buffer;
 }
 
 /**
@@ -109,12 +109,10 @@ export class Envelopes {
   }
 }
 
-const EMPTY = new Uint8Array();
-
 /** Who is told, once, what came of a request that has to have one message. */
 export interface Receiver {
-  /** The request has ended; this was its message. */
-  received(envelope: Envelope): void;
+  /** The request has ended; this was its message, with its prefix. */
+  received(frame: Buffer): void;
   failed(reason: unknown): void;
 }
 
@@ -171,9 +169,7 @@ export class OnlyEnvelope {
     else if (this.#bytes !== this.#length) this.fail(incomplete());
     if (this.#isOver) return;
     this.#isOver = true;
-    const bytes = this.#joined();
-    const data = bytes.length === PREFIX_BYTES ? EMPTY : bytes.subarray(PREFIX_BYTES);
-    this.#receiver.received({ compressed: (bytes.readUInt8() & COMPRESSED) !== 0, data });
+    this.#receiver.received(this.#joined());
   }
 
   #joined(): Buffer {
