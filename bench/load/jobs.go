@@ -20,8 +20,7 @@ import (
 )
 
 const (
-	// Less than what kubelets are set to keep in one file, so that it is not rotated.
-	logBytes = 512 << 10
+	logLine = 1024
 	// How often it is asked whether a Pod runs.
 	askPause = 5 * time.Millisecond
 )
@@ -47,9 +46,9 @@ func (r *runner) putArchive(id string, archive []byte) func(context.Context) (in
 	}
 }
 
-// readLog reads the last lines, as many as fill 512 KiB.
-func (r *runner) readLog(id string) func(context.Context) (int64, error) {
-	request := &pb.StreamWorkloadLogsRequest{WorkloadId: id, ContainerName: "main", TailLines: logBytes / logLine}
+// readLog reads the last lines of a log, of so many bytes in all.
+func (r *runner) readLog(id string, bytes int64) func(context.Context) (int64, error) {
+	request := &pb.StreamWorkloadLogsRequest{WorkloadId: id, ContainerName: "main", TailLines: uint32(bytes / logLine)}
 	return func(ctx context.Context) (int64, error) {
 		logs, err := r.StreamWorkloadLogs(ctx, request)
 		if err != nil {
@@ -58,7 +57,7 @@ func (r *runner) readLog(id string) func(context.Context) (int64, error) {
 		for n := int64(0); ; {
 			answer, err := logs.Recv()
 			if errors.Is(err, io.EOF) {
-				return n, enough(n)
+				return n, enough(n, bytes)
 			}
 			if err != nil {
 				return n, err
@@ -68,30 +67,29 @@ func (r *runner) readLog(id string) func(context.Context) (int64, error) {
 	}
 }
 
-func (c *cluster) readLog(id string) func(context.Context) (int64, error) {
+func (c *cluster) readLog(id string, bytes int64) func(context.Context) (int64, error) {
 	return func(ctx context.Context) (int64, error) {
-		response, err := c.log(ctx, id, url.Values{"tailLines": {fmt.Sprint(logBytes / logLine)}})
+		response, err := c.log(ctx, id, url.Values{"tailLines": {fmt.Sprint(bytes / logLine)}})
 		if err != nil {
 			return 0, err
 		}
 		defer response.Body.Close()
 		n, err := io.Copy(io.Discard, response.Body)
-		return n, errors.Join(err, enough(n))
+		return n, errors.Join(err, enough(n, bytes))
 	}
 }
 
-const logLine = 1024
-
-func enough(bytes int64) error {
-	if bytes < logBytes*9/10 {
-		return fmt.Errorf("%d bytes of log instead of %d", bytes, logBytes)
+// enough is an error when a log is shorter than it should be: its kubelet may have rotated it.
+func enough(came, bytes int64) error {
+	if came < bytes*9/10 {
+		return fmt.Errorf("%d bytes of log instead of %d", came, bytes)
 	}
 	return nil
 }
 
 // fillLog writes lines to the log of the main container.
-func (c *cluster) fillLog(ctx context.Context, id string) error {
-	script := fmt.Sprintf("yes %s | head -n %d > /proc/1/fd/1", strings.Repeat("x", logLine-1), logBytes/logLine)
+func (c *cluster) fillLog(ctx context.Context, id string, bytes int64) error {
+	script := fmt.Sprintf("yes %s | head -n %d > /proc/1/fd/1", strings.Repeat("x", logLine-1), bytes/logLine)
 	_, err := c.feed(id, nil, "sh", "-c", script)(ctx)
 	return err
 }

@@ -40,7 +40,7 @@ const (
 // names of all that can be measured alone, in order.
 func names() []string {
 	all := []string{scaleRow}
-	for _, row := range rows(&runner{}, &runner{}, &cluster{server: &url.URL{}, tls: &tls.Config{}}, "", "", 0) {
+	for _, row := range rows(&runner{}, &runner{}, &cluster{server: &url.URL{}, tls: &tls.Config{}}, "", "", 0, 0) {
 		all = append(all, row.name)
 	}
 	return append(slices.Compact(all), idleRow, requestsRow)
@@ -51,6 +51,7 @@ type flags struct {
 	rounds int
 	// A kubelet takes an inotify instance for each follower, and Linux gives a user 128 unless told otherwise.
 	followers int
+	logBytes  int64
 	quick     bool
 	json      string
 }
@@ -60,6 +61,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&f.image, "image", "alpine:3.19", "image of the measured workload; needs a shell and the usual tools")
 	flag.IntVar(&f.rounds, "rounds", 0, "rounds of each row; 0 is the row's own number")
 	flag.IntVar(&f.followers, "followers", 200, "followers of a log; the node's fs.inotify.max_user_instances must be above")
+	flag.Int64Var(&f.logBytes, "log-bytes", 8<<20, "length of the log that is read, less than what the node's kubelet keeps in one file (containerLogMaxSize, 10 MiB unless told otherwise)")
 	flag.BoolVar(&f.quick, "quick", false, "one round of each row, and no 10,000 Pods; shows how, proves little")
 	flag.StringVar(&f.json, "json", "", "file for the figures, which ../report.ts reads")
 	wire := flag.Bool("wire", false, "instead of all rows, compare the own gRPC with connect-node's; needs no cluster")
@@ -123,7 +125,7 @@ func (f flags) measure(ctx context.Context, cluster *cluster, out io.Writer) (er
 			}
 		}
 	}
-	for _, row := range rows(runner, bare, cluster, id, f.image, f.followers) {
+	for _, row := range rows(runner, bare, cluster, id, f.image, f.followers, f.logBytes) {
 		if !wanted(row.name) {
 			continue
 		}

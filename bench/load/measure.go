@@ -15,16 +15,17 @@ type subject struct {
 	call func(context.Context) (int64, error)
 	// In place of call, for what is no sequence of calls: a whole turn.
 	turn func(context.Context) (turn, error)
-	// Whose CPU time is told; may be nil.
+	// Whose CPU time is told: the server's, or where there is none in between, that of the raw client; may be nil.
 	server *process
 	// What the row's first subject should reach beside this one; zero where nothing is promised.
 	goal goal
 }
 
-// A goal is a promise on the row's first subject beside a baseline: ratios, and how far its p99 may be above the other's.
+// A goal is a promise on the row's first subject beside a baseline: ratios, and how far its p99 and its CPU time may be above the other's.
 type goal struct {
 	p50AtMost, rateAtLeast float64
 	p99Above               time.Duration
+	cpuAbove               float64 // seconds for 1 GiB
 }
 
 // A row measures its first subject beside the others, its baselines.

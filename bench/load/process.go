@@ -82,6 +82,11 @@ func tellAddress(log io.Reader, address chan<- string) {
 	}
 }
 
+// self is the process of the generator, which is the raw client as well.
+func self() *process {
+	return &process{command: &exec.Cmd{Process: &os.Process{Pid: os.Getpid()}}}
+}
+
 // stop ends the process, by force if it must.
 func (p *process) stop() {
 	_ = p.command.Process.Signal(syscall.SIGTERM) // it may have ended

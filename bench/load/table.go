@@ -30,7 +30,7 @@ type line struct {
 	P50, P99            float64 // in milliseconds
 	Rate                float64 // calls or bytes a second
 	InBytes             bool
-	CPU                 *float64 // seconds of the server for 1,000 calls, or for 1 GiB
+	CPU                 *float64 // seconds of the server, or of the raw client, for 1,000 calls, or for 1 GiB
 	RatioP50, RatioRate *[3]float64
 	Goals               []verdict
 }
@@ -107,6 +107,9 @@ func (r row) lines(turns [][]turn) []line {
 			rate := r.ratio(turns[0], turns[i], func(t turn) float64 { return t.rate(r.inBytes) })
 			l.RatioP50, l.RatioRate = &p50, &rate
 			l.Goals = s.goal.judge(p50, rate, first.quantile(0.99)-all.quantile(0.99))
+			if above := s.goal.cpuAbove; above > 0 {
+				l.Goals = append(l.Goals, verdict{fmt.Sprintf("CPU ≤ its + %g s/GiB", above), *lines[0].CPU-*l.CPU <= above})
+			}
 		}
 		lines = append(lines, l)
 	}
