@@ -42,7 +42,9 @@ func rows(runner, bare *runner, cluster *cluster, id, image string, followers in
 	rawCounted := subject{name: "raw exec WebSocket", call: taking(stdinBytes-rawLoss, stdinBytes, cluster.feed(id, input, count...))}.on(self())
 	archive := tarOf(archiveBytes)
 	put := subject{name: "PutArchive of 16 MiB", call: runner.putArchive(id, archive)}.on(runner.process)
-	rawPut := subject{name: "raw exec of wc -c, as many bytes", call: taking(int64(len(archive))-rawLoss, int64(len(archive)), cluster.feed(id, archive, count...))}
+	// Not raw: that loses what comes last of so much input more often than not (seen with containerd 1.6), or never ends.
+	length := int64(len(archive))
+	counting := subject{name: "Exec wc -c, as many bytes", call: taking(length, length, runner.feed(id, archive, count...))}.on(runner.process)
 	logSize := fmt.Sprintf("%d KiB", logBytes>>10)
 	log := subject{name: "StreamWorkloadLogs of " + logSize, call: runner.readLog(id, logBytes)}.on(runner.process)
 	rawLog := subject{name: "raw log GET", call: cluster.readLog(id, logBytes)}.on(self())
@@ -80,8 +82,8 @@ func rows(runner, bare *runner, cluster *cluster, id, image string, followers in
 			baselines: []subject{rawEcho.with(goal{p50AtMost: 1.15}), kubectl}},
 		{name: "exec-echo", callers: 8, rounds: 5, turn: limit{40, 10 * time.Second}, subject: echo,
 			baselines: []subject{rawEcho.with(goal{rateAtLeast: 0.9})}},
-		{name: "exec-echo", callers: 32, rounds: 3, turn: limit{96, 15 * time.Second}, subject: echo,
-			baselines: []subject{rawEcho.with(goal{rateAtLeast: 0.9})}},
+		// Without a goal: so many at once can make a small node stand still, whoever asks.
+		{name: "exec-echo", callers: 32, rounds: 3, turn: limit{96, 15 * time.Second}, subject: echo, baselines: []subject{rawEcho}},
 		{name: "exec-stdout", callers: 1, rounds: 3, turn: limit{1, time.Minute}, inBytes: true, subject: zeros,
 			baselines: []subject{rawZeros.with(goal{rateAtLeast: 0.95, cpuAbove: 1.3})}},
 		{name: "exec-stdin", callers: 1, rounds: 3, turn: limit{1, time.Minute}, inBytes: true, subject: counted,
@@ -90,7 +92,7 @@ func rows(runner, bare *runner, cluster *cluster, id, image string, followers in
 		{name: "keystroke", callers: 100, rounds: 2, subject: manyKeys, baselines: []subject{rawManyKeys.with(goal{p99Above: keyLag})}},
 		{name: "log-follow", callers: followers, rounds: 2, subject: follows, baselines: []subject{rawFollows.with(goal{p50AtMost: 1.25})}},
 		{name: "archive", callers: 1, rounds: 3, turn: limit{2, time.Minute}, inBytes: true, subject: put,
-			baselines: []subject{rawPut.with(goal{rateAtLeast: 0.9})}},
+			baselines: []subject{counting.with(goal{rateAtLeast: 0.9})}},
 		{name: "log-read", callers: 1, before: func(ctx context.Context) error { return cluster.fillLog(ctx, id, logBytes) }, rounds: 3, turn: limit{50, 3 * time.Second}, inBytes: true, subject: log,
 			baselines: []subject{rawLog.with(goal{rateAtLeast: 0.95, cpuAbove: 1.3})}},
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/url"
@@ -25,8 +26,11 @@ type opener func(context.Context) (session, error)
 // A session that has not said by then that it is ready is lost.
 const openTime = 5 * time.Second
 
+// More than anybody types in a turn.
+const keysAtMost = 1000
+
 // Echoes every byte as soon as it is typed, once it has said that it does.
-var typing = []string{"sh", "-c", "stty raw -echo; echo ready; exec cat"}
+var typing = []string{"sh", "-c", fmt.Sprintf("stty raw -echo; echo ready; exec dd bs=1 count=%d 2>/dev/null", keysAtMost)}
 
 // open starts a command through the runner; it ends with ctx at the latest.
 func (r *runner) open(id string, tty bool, argv ...string) opener {
@@ -186,6 +190,22 @@ func closeAll(sessions []session) {
 	}
 }
 
+// endAll types what is left to type and waits for the ends of all, so that the next turn finds a node with nothing to do: a
+// terminal that is only closed leaves its command running, or is hung up later.
+func endAll(sessions []session) {
+	var all sync.WaitGroup
+	for _, s := range sessions {
+		all.Go(func() {
+			defer time.AfterFunc(openTime, s.close).Stop()
+			for err := s.send(bytes.Repeat([]byte("x"), keysAtMost)); err == nil; {
+				_, err = s.receive()
+			}
+		})
+	}
+	all.Wait()
+	closeAll(sessions)
+}
+
 // typists lets every session type a key now and then, and waits for its echo.
 func typists(ctx context.Context, open opener, count int, every, length time.Duration) (turn, error) {
 	var all turn
@@ -193,7 +213,7 @@ func typists(ctx context.Context, open opener, count int, every, length time.Dur
 	if err != nil {
 		return all, err
 	}
-	defer closeAll(sessions)
+	defer endAll(sessions)
 	var lock sync.Mutex
 	var typists sync.WaitGroup
 	begun := time.Now()
