@@ -106,10 +106,8 @@ const (
 
 // feed runs a command to its end with this input, over a WebSocket of its own as `kubectl exec` does.
 func (c *cluster) feed(id string, input []byte, argv ...string) execution {
-	query := url.Values{"command": argv, "container": {"main"}, "stdout": {"true"}, "stderr": {"true"}}
-	if len(input) > 0 {
-		query.Set("stdin", "true")
-	}
+	// With all streams, as the runner has them: its callers may send input to any command.
+	query := url.Values{"command": argv, "container": {"main"}, "stdin": {"true"}, "stdout": {"true"}, "stderr": {"true"}}
 	target := c.podURL(id, query, "exec")
 	target.Scheme = strings.Replace(target.Scheme, "http", "ws", 1)
 	dialer := websocket.Dialer{TLSClientConfig: c.tls.Clone(), Subprotocols: []string{"v5.channel.k8s.io"}}
@@ -123,9 +121,7 @@ func (c *cluster) feed(id string, input []byte, argv ...string) execution {
 		}
 		defer socket.Close()
 		defer context.AfterFunc(ctx, func() { socket.Close() })()
-		if len(input) > 0 {
-			go writeInput(socket, input)
-		}
+		go writeInput(socket, input)
 		return readExec(socket)
 	}
 }

@@ -74,12 +74,7 @@ class Session {
       idleTimeoutMs: Number(options?.idleTimeoutMs ?? 0n),
       killOnTimeout: options?.killOnTimeout ?? false,
     });
-    yield {
-      event: {
-        case: "started",
-        value: { executionId: execution.id, startedAt: timestampFromDate(execution.startedAt) },
-      },
-    };
+    // It opens while the caller is told, who may then cancel it by its id.
     using connection = new Connection(
       this.#parts.kube,
       this.#target,
@@ -88,6 +83,12 @@ class Session {
     );
     this.#endOnCut(execution, connection, caller);
     void this.#endWithContainer(execution);
+    yield {
+      event: {
+        case: "started",
+        value: { executionId: execution.id, startedAt: timestampFromDate(execution.startedAt) },
+      },
+    };
     void this.#feed(incoming, connection, execution);
     const output = new Output(this.#start);
     const events = this.#events(connection, execution, output);

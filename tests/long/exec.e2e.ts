@@ -165,7 +165,8 @@ test("an archive that is cut anywhere is never OK with another tree", async () =
       data: crypto.getRandomValues(new Uint8Array(Math.floor(Math.random() ** 2 * 65_536))),
     }));
     const tarPayload = tar([{ name: `d${index}/` }, ...members]);
-    const offset = index === 0 ? 1_000 : Math.floor(Math.random() * (tarPayload.length + 8_000));
+    // Beyond its end as well, for some are to arrive.
+    const offset = index === 0 ? 1_000 : Math.floor(Math.random() * 1.5 * (tarPayload.length + 8_000));
     link.cutAfter(offset, "runner", index % 2 === 0 ? "reset" : "fin");
     const ok = await behind.client.putArchive({ workloadId: id, path: "/tmp", tarPayload }).then(
       () => true,
@@ -186,4 +187,5 @@ test("an archive that is cut anywhere is never OK with another tree", async () =
   expect(wrong).toEqual([]);
   console.log(`archives: ${whole} arrived whole, ${failed} failed`);
   expect(failed).toBeGreaterThan(0);
+  if (TRIES >= 40) expect(whole).toBeGreaterThan(0);
 });
