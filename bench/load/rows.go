@@ -83,7 +83,7 @@ func rows(runner, bare *runner, cluster *cluster, id, image string, followers in
 		{name: "exec-echo", callers: 8, rounds: 5, turn: limit{40, 10 * time.Second}, subject: echo,
 			baselines: []subject{rawEcho.with(goal{rateAtLeast: 0.9})}},
 		// Without a goal: so many at once can make a small node stand still, whoever asks.
-		{name: "exec-echo", callers: 32, rounds: 3, turn: limit{96, 15 * time.Second}, subject: echo, baselines: []subject{rawEcho}},
+		{name: "exec-burst", callers: 32, rounds: 3, turn: limit{96, 15 * time.Second}, subject: echo, baselines: []subject{rawEcho}},
 		{name: "exec-stdout", callers: 1, rounds: 3, turn: limit{1, time.Minute}, inBytes: true, subject: zeros,
 			baselines: []subject{rawZeros.with(goal{rateAtLeast: 0.95, cpuAbove: 1.3})}},
 		{name: "exec-stdin", callers: 1, rounds: 3, turn: limit{1, time.Minute}, inBytes: true, subject: counted,
