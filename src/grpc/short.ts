@@ -2,7 +2,7 @@ import { create, type DescMessage, type Message, ScalarType } from "@bufbuild/pr
 import { WireType } from "@bufbuild/protobuf/wire";
 import { FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
 
-/** Tags and lengths up to here are one byte on the wire. */
+/** Lengths up to here are one byte on the wire; so is all of ASCII. */
 const ONE_BYTE = 0x7f;
 
 /**
@@ -21,7 +21,7 @@ export function shortReader(desc: DescMessage): (bytes: Buffer, from: number) =>
     const name = names.get(bytes[from]);
     const length = bytes.length - from - 2;
     if (name === undefined || length > ONE_BYTE || bytes[from + 1] !== length) return undefined;
-    for (let at = from + 2; at < bytes.length; at++) if ((bytes[at] ?? 0) > 0x7f) return undefined;
+    for (let at = from + 2; at < bytes.length; at++) if ((bytes[at] ?? 0) > ONE_BYTE) return undefined;
     return Object.assign(create(desc), { [name]: bytes.toString("latin1", from + 2) });
   };
 }
