@@ -1,3 +1,4 @@
+import { allOf } from "../kube/channel.ts";
 import { KubeError } from "../kube/error.ts";
 import { linesOf } from "../kube/stream.ts";
 import type { KubeEvent, Pod } from "../kube/types.ts";
@@ -145,7 +146,7 @@ async function roundTrip(
   using channel = await kube.exec(probe?.name ?? "", { container: "main", command, stdin: true, signal });
   await channel.write(Buffer.from(`${word}\n`));
   let said = "";
-  for await (const { stream, data } of channel.output()) {
+  for await (const { stream, data } of allOf(channel)) {
     if (stream === "stdout") said += Buffer.from(data).toString();
     if (said.includes("\n")) channel.end();
   }
@@ -162,8 +163,7 @@ export async function outputOf(
   for (let attempt = 1; attempt <= EXEC_ATTEMPTS; attempt++) {
     using channel = await kube.exec(probe.name, { container, command, signal });
     let said = "";
-    for await (const { stream, data } of channel.output())
-      if (stream === "stdout") said += Buffer.from(data).toString();
+    for await (const { stream, data } of allOf(channel)) if (stream === "stdout") said += Buffer.from(data).toString();
     await channel.exitCode;
     if (said.endsWith(END)) return said.slice(0, -END.length);
   }

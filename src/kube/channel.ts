@@ -26,6 +26,8 @@ const MESSAGE_COST = 128;
 /** Input that waits for the network, in bytes: above the mark the writer waits, until half of it is gone. */
 const INPUT_MARK = 1024 * 1024;
 const INPUT_FRAME = 32 * 1024;
+/** For the next message of input, of any channel: the socket masks what it is given into memory of its own, at once. */
+const inputFrame = new Uint8Array(1 + INPUT_FRAME);
 /** What one piece of output holds at most: what waits is joined up to it, what is larger is cut. */
 const OUTPUT_FRAME = 32 * 1024;
 /** Output that follows a piece within this time is gathered for as long at most: one message of 32 KiB costs less than four. */
@@ -40,10 +42,18 @@ export interface Output {
   readonly data: Uint8Array;
 }
 
+/** All output of a channel. */
+export async function* allOf(channel: Pick<ExecChannel, "next">): AsyncGenerator<Output> {
+  for (let output = await channel.next(); output !== undefined; output = await channel.next()) yield output;
+}
+
 /** A command that runs in a container. */
 export interface ExecChannel extends Disposable {
-  /** Output in order of arrival. Pulls: while nobody takes it, the socket is paused. Ends when the connection is over. */
-  output(): AsyncIterable<Output>;
+  /**
+   * The next output in order of arrival; undefined once the connection is over. Pulls: while nobody takes it, the socket is
+   * paused. One caller at a time.
+   */
+  next(): Promise<Output | undefined>;
   /**
    * The exit code (0 to 255) as the status frame told it, once the connection is over. Rejects with KubeError: status 0
    * when the connection was lost before the status, else what the cluster says, e.g. of a program that is not there;
@@ -87,6 +97,8 @@ export class Channel implements ExecChannel {
   /** Wakes who waits for output; called when so many bytes wait, and at the end. */
   #wake: (() => void) | undefined;
   #wakeAt = 1;
+  /** When output was taken last. */
+  #takenAt = Number.NEGATIVE_INFINITY;
   #status: { readonly at: number; readonly value: KubeStatus | undefined } | undefined;
   #failure: KubeError | undefined;
   #over = false;
@@ -119,19 +131,18 @@ export class Channel implements ExecChannel {
     this.#heartbeat = setInterval(() => this.#beat(), pingMs);
   }
 
-  async *output(): AsyncGenerator<Output> {
-    let takenAt = Number.NEGATIVE_INFINITY;
+  async next(): Promise<Output | undefined> {
     for (;;) {
-      const isBusy = performance.now() - takenAt < GATHER_MS;
+      const isBusy = performance.now() - this.#takenAt < GATHER_MS;
       if (!this.#over && this.#waitingBytes < (isBusy ? OUTPUT_FRAME : 1)) {
         await this.#arrival(isBusy);
         continue;
       }
       const next = this.#take();
-      if (next === undefined) return;
-      takenAt = performance.now();
+      if (next === undefined) return undefined;
+      this.#takenAt = performance.now();
       if (this.#socket.isPaused && this.#waitingBytes < OUTPUT_MARK / 2) this.#resume();
-      yield next;
+      return next;
     }
   }
 
@@ -167,7 +178,7 @@ export class Channel implements ExecChannel {
   async write(data: Uint8Array): Promise<void> {
     for (let from = 0; from < data.length; from += INPUT_FRAME) {
       const part = data.subarray(from, from + INPUT_FRAME);
-      const frame = new Uint8Array(part.length + 1);
+      const frame = inputFrame.subarray(0, part.length + 1);
       frame[0] = STDIN;
       frame.set(part, 1);
       if (this.#over || this.#ended) throw this.#failure ?? noAnswer("stdin is closed");

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import { invalid, withDetail } from "../errors.ts";
 import type { PutArchiveRequest } from "../gen/agynio/api/runner/v1/runner_pb.ts";
-import type { ExecChannel } from "../kube/channel.ts";
+import { allOf, type ExecChannel } from "../kube/channel.ts";
 import { mainContainerName } from "../pod/status.ts";
 import { trim } from "../pod/validate.ts";
 import { saysNoShell } from "./connection.ts";
@@ -70,7 +70,7 @@ export async function unpack(
   let exit: number | undefined;
   let cause: unknown;
   try {
-    for await (const { stream, data } of channel.output())
+    for await (const { stream, data } of allOf(channel))
       for (const piece of uploadId !== undefined && stream === "stdout" ? marks.pieces(data) : [{ data }]) {
         if ("data" in piece) said[stream].push(piece.data);
         else if (typeof piece.word === "object" && "arrived" in piece.word) arrived = piece.word.arrived;

@@ -1,3 +1,4 @@
+import { allOf } from "../kube/channel.ts";
 import type { Kube } from "../kube/client.ts";
 import { holdCommand, releaseCommand } from "./kill.ts";
 
@@ -19,7 +20,7 @@ export async function runBeside(
   signal: AbortSignal,
 ): Promise<number> {
   using channel = await kube.exec(pod, { container, command, stderr: true, signal });
-  for await (const _ of channel.output()); // it prints nothing that matters
+  for await (const _ of allOf(channel)); // it prints nothing that matters
   return await channel.exitCode;
 }
 

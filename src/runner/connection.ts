@@ -51,6 +51,16 @@ interface Attempt {
   readonly writable: PromiseWithResolvers<ExecChannel>;
   /** Resolves when the try is over: true when another one has followed, which was given the same input. */
   readonly replaced: PromiseWithResolvers<boolean>;
+  /** Once its channel is open. */
+  followed?: Followed;
+}
+
+/** What is known of a try whose output is followed. */
+interface Followed {
+  readonly channel: ExecChannel;
+  readonly hold: Hold;
+  readonly heard: Heard;
+  readonly marks: { readonly stdout: Marks; readonly stderr: Marks };
 }
 
 /**
@@ -71,6 +81,10 @@ export class Connection implements Disposable {
   #sent: { chunks: Uint8Array[]; bytes: number; ended: boolean } | undefined;
   #size: { cols: number; rows: number } | undefined;
   #open: ExecChannel | undefined;
+  /** Output that has been told from a wrapper's words, and not been taken. */
+  readonly #pieces: Output[] = [];
+  #isOver = false;
+  #exitCode: number | undefined;
 
   constructor(
     kube: Pick<Kube, "exec">,
@@ -109,31 +123,26 @@ export class Connection implements Disposable {
   }
 
   /**
-   * Output in order of arrival; returns the exit code, undefined when nothing was run. Throws KubeError when there is no
-   * code: refused, lost, not started.
+   * The next output in order of arrival; undefined once the command has ended, for which see `exitCode`. Throws KubeError
+   * when the cluster tells no end: refused, lost, not started. One caller at a time.
    */
-  async *run(): AsyncGenerator<Output, number | undefined> {
+  async next(): Promise<Output | undefined> {
     for (;;) {
+      const piece = this.#pieces.shift();
+      if (piece !== undefined || this.#isOver) return piece;
       const attempt = this.#attempt;
-      let next: Attempt | undefined;
       try {
-        const end = yield* this.#follow(attempt);
-        if (end !== "no-stty") return end === "not-run" ? undefined : end.code;
-        this.#images.stty.learn(this.#target.place, false);
-        next = this.#try("in-url", this.#command.inUrl(this.#executionId));
+        const end = await this.#follow(attempt);
+        if (end !== undefined) this.#ended(attempt, end);
       } catch (error) {
-        const { plain } = this.#command;
-        if (attempt.way === "plain" || !saysNoShell(error)) throw error;
-        this.#images.shell.learn(this.#target.place, false);
-        if (plain === undefined || this.#sent === undefined) throw error;
-        next = this.#try("plain", plain, this.#sent);
-      } finally {
-        attempt.replaced.resolve(next !== undefined);
-        if (next === undefined) attempt.writable.reject(new KubeError(0, "", "the execution has ended"));
-        else attempt.writable.resolve(next.writable.promise);
+        this.#failed(attempt, error);
       }
-      this.#attempt = next;
     }
+  }
+
+  /** Of the command that has ended; undefined when nothing was run. */
+  get exitCode(): number | undefined {
+    return this.#exitCode;
   }
 
   /** Resolves when the process' side has room for more. Rejects when the connection is over. */
@@ -168,8 +177,10 @@ export class Connection implements Disposable {
     this.#open?.close();
   }
 
+  /** Whoever still waits to write is told, for nobody will ask for the end. */
   [Symbol.dispose](): void {
     this.close();
+    if (!this.#isOver) this.#conclude(this.#attempt);
   }
 
   #try(way: Way, { argv, lines }: Wrapped, replay = this.#noInput): Attempt {
@@ -180,7 +191,7 @@ export class Connection implements Disposable {
       if (this.#size !== undefined) open.resize(this.#size.cols, this.#size.rows);
       return open;
     });
-    const attempt = {
+    const attempt: Attempt = {
       way,
       lines,
       channel,
@@ -201,47 +212,91 @@ export class Connection implements Disposable {
         }
         attempt.writable.resolve(open);
       },
-      () => undefined, // told by run()
+      () => undefined, // told by next()
     );
     return attempt;
   }
 
   readonly #noInput = { chunks: [] as Uint8Array[], ended: false };
 
-  /** Follows one try to its end. Throws KubeError when the cluster does not tell it. */
-  async *#follow(attempt: Attempt): AsyncGenerator<Output, End> {
-    const channel = await attempt.channel;
-    const heard = new Heard(this.#abort.signal);
+  /** Follows a try by one piece of its output; its end, once all was taken. Throws KubeError when the cluster does not tell it. */
+  async #follow(attempt: Attempt): Promise<End | undefined> {
+    attempt.followed ??= this.#begin(attempt, await attempt.channel);
+    const { channel, heard, marks } = attempt.followed;
+    const coming = channel.next();
+    const output = await (heard.isEnding ? heard.orOverdue(coming) : coming);
+    if (output === undefined) return heard.isOverdue ? heard.end() : await this.#atEnd(attempt, attempt.followed);
+    if (attempt.way === "plain") {
+      this.#pieces.push(output);
+      return undefined;
+    }
+    this.#shellSeen(attempt);
+    const { stream, data } = output;
+    for (const piece of marks[stream].pieces(data))
+      if ("data" in piece) this.#pieces.push({ stream, data: piece.data });
+      else this.#hear(piece.word, attempt, attempt.followed);
+    return undefined;
+  }
+
+  #begin(attempt: Attempt, channel: ExecChannel): Followed {
     const hold = new Hold(this.#kube, this.#target, this.#executionId, this.#abort.signal);
     if (attempt.way !== "plain") void channel.slow.then(() => hold.take());
-    const streams = { stdout: new Marks(this.#executionId), stderr: new Marks(this.#executionId) };
-    const outputs = channel.output()[Symbol.asyncIterator]();
-    for (;;) {
-      const step = await heard.orOverdue(outputs.next());
-      if (step === undefined) return heard.end();
-      if (step.done) break;
-      const { stream, data } = step.value;
-      if (attempt.way === "plain") {
-        yield step.value;
-        continue;
-      }
-      this.#shellSeen(attempt);
-      for (const piece of streams[stream].pieces(data))
-        if ("data" in piece) yield { stream, data: piece.data };
-        else {
-          heard.word(piece.word);
-          if (heard.isWhole) hold.release();
-          this.#answer(piece.word, attempt, channel);
-        }
-    }
+    const marks = { stdout: new Marks(this.#executionId), stderr: new Marks(this.#executionId) };
+    return { channel, hold, marks, heard: new Heard(this.#abort.signal) };
+  }
+
+  /** The channel is over: what was held back of its output comes first, and then how it ended. */
+  async #atEnd(attempt: Attempt, { channel, heard, marks }: Followed): Promise<End | undefined> {
     for (const stream of ["stdout", "stderr"] as const)
-      for (const piece of streams[stream].end()) if ("data" in piece) yield { stream, data: piece.data };
+      for (const piece of marks[stream].end()) if ("data" in piece) this.#pieces.push({ stream, data: piece.data });
+    if (this.#pieces.length > 0) return undefined;
     const code = await channel.exitCode;
     this.#shellSeen(attempt);
     // API servers drop the rest of the output when it is taken slowly and the command has ended, and still tell its status.
     if (attempt.way !== "plain" && !heard.isWhole && code <= LAST_OWN_CODE)
       throw new KubeError(0, "", "the cluster told the exit status, but not all output");
     return heard.end(code);
+  }
+
+  #ended(attempt: Attempt, end: End): void {
+    if (end === "no-stty") {
+      this.#images.stty.learn(this.#target.place, false);
+      this.#conclude(attempt, this.#try("in-url", this.#command.inUrl(this.#executionId)));
+      return;
+    }
+    if (end !== "not-run") this.#exitCode = end.code;
+    this.#conclude(attempt);
+  }
+
+  /** Tries once more where that can help; throws the error where not. */
+  #failed(attempt: Attempt, error: unknown): void {
+    const { plain } = this.#command;
+    const lacksShell = attempt.way !== "plain" && saysNoShell(error);
+    if (lacksShell) this.#images.shell.learn(this.#target.place, false);
+    if (lacksShell && plain !== undefined && this.#sent !== undefined)
+      this.#conclude(attempt, this.#try("plain", plain, this.#sent));
+    else {
+      this.#conclude(attempt);
+      throw error;
+    }
+  }
+
+  /** A try is over: the next one takes its place, where there is one. */
+  #conclude(attempt: Attempt, next?: Attempt): void {
+    attempt.replaced.resolve(next !== undefined);
+    if (next === undefined) {
+      this.#isOver = true;
+      attempt.writable.reject(new KubeError(0, "", "the execution has ended"));
+    } else {
+      attempt.writable.resolve(next.writable.promise);
+      this.#attempt = next;
+    }
+  }
+
+  #hear(word: Word, attempt: Attempt, { channel, heard, hold }: Followed): void {
+    heard.word(word);
+    if (heard.isWhole) hold.release();
+    this.#answer(word, attempt, channel);
   }
 
   /** Takes a terminal through the hand-over. */

@@ -7,6 +7,7 @@ import {
   type ExecResponseSchema,
   type ExecStartRequest,
 } from "../gen/agynio/api/runner/v1/runner_pb.ts";
+import type { Output as Piece } from "../kube/channel.ts";
 import type { Pod } from "../kube/types.ts";
 import { workloadIdOf } from "../pod/names.ts";
 import { trim } from "../pod/validate.ts";
@@ -37,106 +38,108 @@ export async function* exec(
   const incoming = requests[Symbol.asyncIterator]();
   const first = await incoming.next();
   if (first.done) return;
+  const session = await sessionFor(first.value, parts, context);
+  if (session instanceof Refusal) {
+    yield { event: session.event };
+    return;
+  }
+  using open = session;
+  yield { event: open.begin(incoming, context.signal) };
+  for (let event = await open.next(); event !== undefined; event = await open.next()) yield { event };
+}
+
+async function sessionFor(first: ExecRequest, parts: Parts, context: HandlerContext): Promise<Session | Refusal> {
   try {
-    const start = requireStart(first.value);
+    const start = requireStart(first);
     const command = commandFor(start);
     const { pod, target } = await findTarget(start.targetId, parts, context.signal);
     annotate(context, { workload_id: workloadIdOf(pod), container: target.container });
-    yield* new Session(start, command, { pod, target }, parts).run(incoming, context.signal);
+    return new Session(start, command, { pod, target }, parts);
   } catch (error) {
-    if (!(error instanceof Refusal)) throw error;
-    yield { event: error.event };
+    if (error instanceof Refusal) return error;
+    throw error;
   }
 }
 
 /** One execution with its connection, its caller and the events on their way to that caller. */
-class Session {
+class Session implements Disposable {
   readonly #start: ExecStartRequest;
-  readonly #command: Command;
   readonly #pod: Pod;
   readonly #target: Target;
   readonly #parts: Parts;
+  readonly #execution: Execution;
+  readonly #connection: Connection;
+  readonly #output: Output;
   readonly #notices = new Notices();
+  /** Output that was asked for and has not come. */
+  #coming: Promise<Piece | undefined> | undefined;
   #killed: Promise<boolean> = Promise.resolve(false);
+  #isTold = false;
 
   constructor(start: ExecStartRequest, command: Command, { pod, target }: { pod: Pod; target: Target }, parts: Parts) {
+    const { options } = start;
     this.#start = start;
-    this.#command = command;
     this.#pod = pod;
     this.#target = target;
     this.#parts = parts;
-  }
-
-  async *run(incoming: AsyncIterator<ExecRequest>, caller: AbortSignal): AsyncGenerator<Response> {
-    const { options } = this.#start;
-    using execution = this.#parts.executions.open({
+    this.#output = new Output(start);
+    this.#execution = parts.executions.open({
       timeoutMs: Number(options?.timeoutMs ?? 0n),
       idleTimeoutMs: Number(options?.idleTimeoutMs ?? 0n),
       killOnTimeout: options?.killOnTimeout ?? false,
     });
     // It opens while the caller is told, who may then cancel it by its id.
-    using connection = new Connection(
-      this.#parts.kube,
-      this.#target,
-      { command: this.#command, executionId: execution.id, tty: options?.tty ?? false },
-      this.#parts.executions.images,
-    );
-    this.#endOnCut(execution, connection, caller);
-    void this.#endWithContainer(execution);
-    yield {
-      event: {
-        case: "started",
-        value: { executionId: execution.id, startedAt: timestampFromDate(execution.startedAt) },
-      },
-    };
-    void this.#feed(incoming, connection, execution);
-    const output = new Output(this.#start);
-    const events = this.#events(connection, execution, output);
-    // Not yield*: the return value says how it ended, and the exit event comes last.
-    for (let step = await events.next(); ; step = await events.next()) {
-      if (step.done) {
-        yield { event: await this.#exit(execution, output, step.value) };
-        return;
-      }
-      execution.touch();
-      const { case: stream, value } = step.value;
+    const how = { command, executionId: this.#execution.id, tty: options?.tty ?? false };
+    this.#connection = new Connection(parts.kube, target, how, parts.executions.images);
+  }
+
+  [Symbol.dispose](): void {
+    this.#connection[Symbol.dispose]();
+    this.#execution[Symbol.dispose]();
+  }
+
+  /** The first event. From now on the caller's messages are carried to the process. */
+  begin(incoming: AsyncIterator<ExecRequest>, caller: AbortSignal): ExecEvent {
+    const { id: executionId, startedAt } = this.#execution;
+    this.#endOnCut(caller);
+    void this.#endWithContainer();
+    void this.#feed(incoming);
+    return { case: "started", value: { executionId, startedAt: timestampFromDate(startedAt) } };
+  }
+
+  /** Output and notices as they come, then the exit, then undefined. One caller at a time. */
+  async next(): Promise<ExecEvent | undefined> {
+    while (!this.#isTold) {
+      const event = this.#notices.take() ?? (await this.#arrival());
+      if (event === undefined) continue; // a notice has come
+      this.#execution.touch();
+      const { case: stream, value } = event;
       if (stream === "stdout" || stream === "stderr") this.#parts.traffic.exec.add(stream, value.data?.length);
-      yield { event: step.value };
+      return event;
     }
+    return undefined;
   }
 
-  /** Output and notices as they come; returns the exit code, or undefined when there is none. */
-  async *#events(
-    connection: Connection,
-    execution: Execution,
-    output: Output,
-  ): AsyncGenerator<ExecEvent, number | undefined> {
-    const run = connection.run();
-    let next = run.next();
+  /** Output or the exit; undefined when a notice has come before. */
+  async #arrival(): Promise<ExecEvent | undefined> {
+    this.#coming ??= this.#connection.next();
+    let piece: Piece | undefined;
     try {
-      for (;;) {
-        const notice = this.#notices.take();
-        if (notice !== undefined) {
-          yield notice;
-          continue;
-        }
-        // A fresh promise each time: a long-lived one in a race would collect a reaction for every chunk.
-        const step = await Promise.race([next, this.#notices.arrival()]);
-        if (step === undefined) continue;
-        if (step.done) return step.value;
-        const event = output.event(step.value);
-        next = run.next();
-        next.catch(() => undefined); // looked at in the next round, or never when the caller has gone
-        yield event;
-      }
+      const arrived = await this.#notices.orArrival(this.#coming);
+      if (arrived === undefined) return undefined;
+      this.#coming = undefined;
+      piece = arrived.value;
     } catch (error) {
-      if (execution.cutBy === undefined)
-        this.#parts.log.warn({ execution_id: execution.id, pod: this.#target.pod, error }, "execution failed");
-      return undefined;
+      if (this.#execution.cutBy === undefined)
+        this.#parts.log.warn({ execution_id: this.#execution.id, pod: this.#target.pod, error }, "execution failed");
     }
+    return piece === undefined ? await this.#exit() : this.#output.event(piece);
   }
 
-  async #exit(execution: Execution, output: Output, code: number | undefined): Promise<ExecEvent> {
+  async #exit(): Promise<ExecEvent> {
+    this.#isTold = true;
+    const execution = this.#execution;
+    const code = this.#connection.exitCode;
     const cut = execution.cutBy;
     const ended = cut === undefined ? COMPLETED(code) : { reason: cut.reason, exitCode: code || cut.exitCode };
     if (cut?.detail !== undefined)
@@ -149,8 +152,8 @@ class Session {
         executionId: execution.id,
         ...ended,
         killed,
-        stdoutTail: output.stdoutTail.bytes(),
-        stderrTail: output.stderrTail.bytes(),
+        stdoutTail: this.#output.stdoutTail.bytes(),
+        stderrTail: this.#output.stderrTail.bytes(),
         finishedAt: timestampNow(),
       },
     };
@@ -160,14 +163,15 @@ class Session {
    * A cut acts at once, whatever the generator waits for: a caller that has gone or does not read leaves it suspended for
    * ever. So the connection and the place in the table are given back here.
    */
-  #endOnCut(execution: Execution, connection: Connection, caller: AbortSignal): void {
+  #endOnCut(caller: AbortSignal): void {
+    const [execution, connection] = [this.#execution, this.#connection];
     execution.signal.addEventListener(
       "abort",
       () => {
-        if (execution.cutBy?.kill) this.#killed = this.#kill(execution, connection);
+        if (execution.cutBy?.kill) this.#killed = this.#kill();
         else {
           connection.close();
-          if (this.#start.options?.tty && connection.isWrapped) void this.#parts.underway.add(this.#hangUp(execution));
+          if (this.#start.options?.tty && connection.isWrapped) void this.#parts.underway.add(this.#hangUp());
         }
       },
       { once: true },
@@ -181,7 +185,8 @@ class Session {
   }
 
   /** True when every process of the execution is seen to be gone. A handshake under way must end first: it may start one. */
-  async #kill(execution: Execution, connection: Connection): Promise<boolean> {
+  async #kill(): Promise<boolean> {
+    const [execution, connection] = [this.#execution, this.#connection];
     const signal = AbortSignal.timeout(KILL_MS);
     try {
       const started = await Promise.race([connection.started(), sleep(KILL_MS, signal)]);
@@ -200,7 +205,8 @@ class Session {
    * Hangs up the terminal. That its connection is dropped does not: containerd (1.6.20 with Kubernetes 1.34) keeps it open
    * for as long as its process lives, which would be for ever.
    */
-  async #hangUp(execution: Execution): Promise<void> {
+  async #hangUp(): Promise<void> {
+    const execution = this.#execution;
     try {
       await runBeside(this.#parts.kube, this.#target, hangUpCommand(execution.id), AbortSignal.timeout(KILL_MS));
     } catch (error) {
@@ -209,8 +215,9 @@ class Session {
   }
 
   /** Ends the execution when its Pod or container has gone and the cluster does not say so on the connection. */
-  async #endWithContainer(execution: Execution): Promise<void> {
+  async #endWithContainer(): Promise<void> {
     const { pods } = this.#parts;
+    const execution = this.#execution;
     const gone = (pod: Pod | undefined) => (isRunning(pod, this.#pod, this.#target.container) ? undefined : true);
     try {
       await pods.until(workloadIdOf(this.#pod), gone, execution.over);
@@ -222,7 +229,8 @@ class Session {
   }
 
   /** Carries the caller's messages to the process until either side is done. Never rejects. */
-  async #feed(incoming: AsyncIterator<ExecRequest>, connection: Connection, execution: Execution): Promise<void> {
+  async #feed(incoming: AsyncIterator<ExecRequest>): Promise<void> {
+    const [execution, connection] = [this.#execution, this.#connection];
     let ended = false;
     try {
       for (let message = await incoming.next(); !message.done; message = await incoming.next()) {

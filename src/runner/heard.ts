@@ -51,9 +51,18 @@ export class Heard {
     return this.#noStty ? "no-stty" : this.#notRun || known === undefined ? "not-run" : { code: known };
   }
 
-  /** `step`, or undefined when the command has ended and the cluster is not waited for any longer. */
+  /** Whether the command has ended, so that the cluster is waited for no longer than `orOverdue` does. */
+  get isEnding(): boolean {
+    return this.#grace !== undefined;
+  }
+
+  /** Whether the cluster is waited for no longer: it was in vain, or the execution was cut meanwhile. */
+  get isOverdue(): boolean {
+    return this.#overdue || (this.isEnding && this.#signal.aborted);
+  }
+
+  /** `step`, or undefined when the command has ended and the cluster is waited for no longer. */
   async orOverdue<T>(step: Promise<T>): Promise<T | undefined> {
-    if (this.#grace === undefined) return await step;
     step.catch(() => undefined);
     return this.#overdue ? undefined : await Promise.race([step, this.#grace]);
   }

@@ -46,9 +46,11 @@ export class Notices {
     return this.#waiting.shift();
   }
 
-  arrival(): Promise<undefined> {
-    return new Promise((resolve) => {
+  /** `coming`, or undefined when one of these is there sooner. Not a race: that makes six promises for every chunk. */
+  orArrival<T>(coming: Promise<T>): Promise<{ value: T } | undefined> {
+    return new Promise((resolve, reject) => {
       this.#arrived = () => resolve(undefined);
+      coming.then((value) => resolve({ value }), reject);
     });
   }
 }

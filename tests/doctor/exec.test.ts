@@ -12,9 +12,12 @@ function examWith(answers: readonly { lost: boolean; code: number }[]) {
     const answer = left.shift();
     if (answer === undefined) throw new Error("more tries than answers");
     const typed: string[] = [];
+    let isTaken = false;
     return {
-      async *output() {
-        if (!answer.lost) yield { stream: "stdout", data: Buffer.from(typed.join("")) } as const;
+      async next() {
+        if (answer.lost || isTaken) return undefined;
+        isTaken = true;
+        return { stream: "stdout", data: Buffer.from(typed.join("")) };
       },
       exitCode: Promise.resolve(answer.code),
       slow: new Promise<void>(() => {}),

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { allOf } from "../../src/kube/channel.ts";
 import { grown } from "../support/grown.ts";
 import { execServer, type ServerEnd } from "./exec-server.ts";
 import { failureOf } from "./server.ts";
@@ -30,7 +31,7 @@ async function outcome(serve: (end: ServerEnd) => unknown, protocol?: string): P
   return await failureOf(
     (async () => {
       using channel = await server.kube().exec("p", { container: "c", command: ["true"], signal });
-      for await (const _ of channel.output());
+      for await (const _ of allOf(channel));
       return await channel.exitCode;
     })(),
   );

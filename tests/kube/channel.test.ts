@@ -1,5 +1,5 @@
 import { expect, spyOn, test } from "bun:test";
-import type { ExecChannel } from "../../src/kube/channel.ts";
+import { allOf, type ExecChannel } from "../../src/kube/channel.ts";
 import type { Kube } from "../../src/kube/client.ts";
 import { execServer, type ServerEnd } from "./exec-server.ts";
 import { failureOf, statusObject } from "./server.ts";
@@ -28,7 +28,7 @@ const exec = (kube: Kube, options: ExecOptions = {}): Promise<ExecChannel> =>
 /** Output by its streams; what came of one after the other is joined. */
 async function textOf(channel: ExecChannel): Promise<string> {
   let [text, last] = ["", ""];
-  for await (const { stream, data } of channel.output()) {
+  for await (const { stream, data } of allOf(channel)) {
     text += `${stream === last ? "" : `;${stream}:`}${Buffer.from(data).toString()}`;
     last = stream;
   }
@@ -82,7 +82,7 @@ test("what comes in a burst is gathered, and what comes alone is not held back",
   await using server = await execServer(serve);
   using channel = await exec(server.kube());
   const far = await end;
-  const pieces = channel.output()[Symbol.asyncIterator]();
+  const pieces = allOf(channel)[Symbol.asyncIterator]();
   let [bytes, largest] = [0, 0];
   // How a burst is cut by the network is not ours to say: that one of them is gathered will do.
   for (let burst = 0; burst < 1_000 && largest <= 1024; burst++) {
@@ -139,7 +139,7 @@ test("a connection that ends without a status is lost, however it ends, after al
     const { end, serve } = oneEnd();
     await using server = await execServer(serve);
     using channel = await exec(server.kube());
-    const output = channel.output()[Symbol.asyncIterator]();
+    const output = allOf(channel)[Symbol.asyncIterator]();
     const there = await end;
     await there.send(1, "a");
     expect((await output.next()).value?.data.length).toBe(1);
@@ -199,7 +199,7 @@ test("a reader that takes nothing stops the sender, and then gets everything", a
   await standsStill(() => sent);
   expect(sent).toBeLessThan(total / 2);
   let read = 0;
-  for await (const { data } of channel.output()) read += data.length;
+  for await (const { data } of allOf(channel)) read += data.length;
   expect(read).toBe(total);
   expect(await channel.exitCode).toBe(0);
 });
@@ -226,7 +226,7 @@ test("every beat without output is a ping, answered or not", async () => {
   const beat = () => {
     for (const [look, ms] of beats.mock.calls) if (ms === 3_600_000) look();
   };
-  const output = channel.output()[Symbol.asyncIterator]();
+  const output = allOf(channel)[Symbol.asyncIterator]();
   const said = async (text: string) => {
     await there.send(1, text);
     expect((await output.next()).value).toMatchObject({ data: Buffer.from(text) });
@@ -261,7 +261,7 @@ test("a slow reader is not taken for a dead server, and nothing is sent to one t
   expect(there.pings).toBe(pings);
   void there.finish(SUCCESS);
   let read = 0;
-  for await (const { data } of channel.output()) read += data.length;
+  for await (const { data } of allOf(channel)) read += data.length;
   expect([read, await channel.exitCode]).toEqual([MEBIBYTE, 0]);
 });
 
@@ -285,7 +285,7 @@ test("close drops the connection, also of a paused channel", async () => {
   const channel = await exec(server.kube());
   const there = await end;
   void there.send(1, new Uint8Array(8 * MEBIBYTE));
-  await channel.output()[Symbol.asyncIterator]().next();
+  await allOf(channel)[Symbol.asyncIterator]().next();
   channel.close();
   await there.closed;
   expect(await textOf(channel)).toBe("");

@@ -15,22 +15,31 @@ const exitWord = (stream: Output["stream"], code: number): Output => ({
 });
 const text = (data: string): Output => ({ stream: "stdout", data: Buffer.from(data) });
 
+/** With a terminal, there is something that is handed over through it. */
+function connectionOf(outputs: readonly Output[], code: number | undefined, tty = false): Connection {
+  const options = { tty, env: tty ? [{ name: "A", value: "a" }] : [] };
+  const command = new Command(create(ExecStartRequestSchema, { commandArgv: ["true"], options }));
+  const how = { command, executionId: ID, tty };
+  return new Connection({ exec: async () => channelOf(outputs, code) }, target, how, new Images());
+}
+
 /** Runs a command whose channel says this; `code` undefined: the status never comes. */
 async function ended(
   outputs: readonly Output[],
   code: number | undefined,
   tty = false,
 ): Promise<{ stdout: string; end: unknown }> {
-  const command = new Command(create(ExecStartRequestSchema, { commandArgv: ["true"], options: { tty } }));
-  const how = { command, executionId: ID, tty };
-  using connection = new Connection({ exec: async () => channelOf(outputs, code) }, target, how, new Images());
-  const run = connection.run();
+  using connection = connectionOf(outputs, code, tty);
   const read: Uint8Array[] = [];
-  for (;;) {
-    const step = await run.next().catch((error: unknown) => ({ done: true as const, value: String(error) }));
-    if (step.done) return { stdout: Buffer.concat(read).toString(), end: step.value };
-    read.push(step.value.data);
+  let end: unknown;
+  try {
+    for (let output = await connection.next(); output !== undefined; output = await connection.next())
+      read.push(output.data);
+    end = connection.exitCode;
+  } catch (error) {
+    end = String(error);
   }
+  return { stdout: Buffer.concat(read).toString(), end };
 }
 
 test("a status behind the wrapper's word on both streams is the end", async () => {
@@ -70,4 +79,33 @@ test("the wrapper's word on both streams is the end when the cluster stays silen
     stdout: "all",
     end: 4,
   });
+});
+
+test("an execution that is cut when the wrapper has told its end keeps its code", async () => {
+  using connection = connectionOf([text("all"), exitWord("stdout", 4), exitWord("stderr", 4)], undefined);
+  expect(String((await connection.next())?.data)).toBe("all");
+  const rest = connection.next();
+  await new Promise(setImmediate); // it has heard both words, and waits for the status
+  connection.close();
+  expect([await rest, connection.exitCode]).toEqual([undefined, 4]);
+});
+
+test("an execution that is cut before has no code", async () => {
+  using connection = connectionOf([text("all"), exitWord("stdout", 4)], undefined);
+  expect(String((await connection.next())?.data)).toBe("all");
+  const rest = connection.next();
+  await new Promise(setImmediate);
+  connection.close();
+  expect(String(await rest.catch((error: unknown) => error))).toContain("closed by us");
+  expect(connection.exitCode).toBeUndefined();
+});
+
+test("who waits to write is told when nobody reads any more", async () => {
+  let writing: Promise<unknown>;
+  {
+    using connection = connectionOf([text("a terminal that never says that it is ready")], undefined, true);
+    writing = connection.write(Buffer.from("typed")).catch((error: unknown) => error);
+    await connection.next();
+  }
+  expect(String(await writing)).toContain("the execution has ended");
 });
