@@ -4,40 +4,13 @@ import { KubeError } from "../kube/error.ts";
 import { Hold, type Target } from "./beside.ts";
 import type { Command, Wrapped } from "./command.ts";
 import { type End, Heard } from "./heard.ts";
+import type { Images } from "./images.ts";
 import { Marks, type Word } from "./marks.ts";
 
 /** Stdin kept for a second try in a container not yet known to have a shell; one that is sent more gets no second try. */
 const REPLAY_BYTES = 65_536;
-/** Containers remembered at most; forgetting one costs one more failed try. */
-const PLACES_LIMIT = 10_000;
 /** Above it a signal may have ended the wrapper, which then could not say a word. */
 const LAST_OWN_CODE = 128;
-
-/**
- * Which containers have something, learnt from how executions went. Not which images: a mount can hide a shell and a
- * workload can remove it, and no other workload may lose its marks, and so its kill, by that.
- */
-class Places {
-  readonly #known = new Map<string, boolean>();
-
-  get(place: string): boolean | undefined {
-    return this.#known.get(place);
-  }
-
-  learn(place: string, has: boolean): void {
-    if (this.#known.get(place) === has) return;
-    if (this.#known.size >= PLACES_LIMIT) this.#known.clear();
-    this.#known.set(place, has);
-  }
-}
-
-/** What is known of containers' images. */
-export class Images {
-  /** /bin/sh. */
-  readonly shell = new Places();
-  /** A program that sets a terminal raw. */
-  readonly stty = new Places();
-}
 
 /** In which way a command is tried (docs/exec.md). */
 type Way = "wrapped" | "in-url" | "plain";

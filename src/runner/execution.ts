@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { Tally } from "../figures.ts";
 import { ExecExitReason, ExecExitReasonSchema } from "../gen/agynio/api/runner/v1/runner_pb.ts";
-import { Images } from "./connection.ts";
+import { Images } from "./images.ts";
 
 /** setTimeout takes 31 bits of milliseconds and fires at once above them; longer limits are re-armed (facts of the runtime). */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;

@@ -3,7 +3,8 @@ import { create } from "@bufbuild/protobuf";
 import { ExecStartRequestSchema } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import type { Output } from "../../src/kube/channel.ts";
 import { Command } from "../../src/runner/command.ts";
-import { Connection, Images } from "../../src/runner/connection.ts";
+import { Connection } from "../../src/runner/connection.ts";
+import { Images } from "../../src/runner/images.ts";
 import { channelOf } from "../support/channel.ts";
 
 // What a cluster can tell of an end, and what of it is believed. Whole executions are in the end-to-end files.
