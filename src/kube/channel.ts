@@ -134,16 +134,14 @@ export class Channel implements ExecChannel {
   async next(): Promise<Output | undefined> {
     for (;;) {
       const isBusy = performance.now() - this.#takenAt < GATHER_MS;
-      if (!this.#over && this.#waitingBytes < (isBusy ? OUTPUT_FRAME : 1)) {
-        await this.#arrival(isBusy);
-        continue;
-      }
-      const next = this.#take();
-      if (next === undefined) return undefined;
-      this.#takenAt = performance.now();
-      if (this.#socket.isPaused && this.#waitingBytes < OUTPUT_MARK / 2) this.#resume();
-      return next;
+      if (this.#over || this.#waitingBytes >= (isBusy ? OUTPUT_FRAME : 1)) break;
+      await this.#arrival(isBusy);
     }
+    const next = this.#take();
+    if (next === undefined) return undefined;
+    this.#takenAt = performance.now();
+    if (this.#socket.isPaused && this.#waitingBytes < OUTPUT_MARK / 2) this.#resume();
+    return next;
   }
 
   /** Resolves when output has come; of a busy stream when it is enough for a whole piece, or has been gathered for long enough. */

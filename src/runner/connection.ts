@@ -266,14 +266,10 @@ export class Connection implements Disposable {
     }
   }
 
+  /** A wrapper's word: of the end, or of the hand-over, through which a terminal is taken. */
   #hear(word: Word, attempt: Attempt, { channel, heard, hold }: Followed): void {
     heard.word(word);
     if (heard.isWhole) hold.release();
-    this.#answer(word, attempt, channel);
-  }
-
-  /** Takes a terminal through the hand-over. */
-  #answer(word: Word, attempt: Attempt, channel: ExecChannel): void {
     if (word === "go") attempt.writable.resolve(channel);
     if (word === "ready") handOver(channel, attempt.lines).catch(() => channel.close());
   }
