@@ -1,20 +1,10 @@
 import type { DescMethod } from "@bufbuild/protobuf";
-import {
-  Code,
-  ConnectError,
-  type ConnectRouter,
-  createConnectRouter,
-  createContextValues,
-  type Interceptor,
-} from "@connectrpc/connect";
+import { Code, ConnectError, type ConnectRouter, createConnectRouter, type Interceptor } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerRequest } from "@connectrpc/connect/protocol";
-import {
-  compressionGzip,
-  universalRequestFromNodeRequest,
-  universalResponseToNodeResponse,
-} from "@connectrpc/connect-node";
-import { connectionKey, metadataBytes, type Usage } from "./limits.ts";
-import type { HttpHandler, HttpRequest, HttpResponse } from "./listener.ts";
+import { compressionGzip } from "@connectrpc/connect-node";
+import type { Exchange } from "./exchange.ts";
+import { metadataBytes, type Usage } from "./limits.ts";
+import type { HttpHandler } from "./listener.ts";
 import type { Log } from "./log.ts";
 import { refuse } from "./refusal.ts";
 import { boundedSignal, unlessAborted } from "./time.ts";
@@ -40,7 +30,7 @@ export interface AdapterOptions {
 }
 
 /**
- * Serves gRPC, gRPC-Web and Connect from Node's HTTP servers. What `connectNodeAdapter` does, and besides: calls that no
+ * Serves gRPC, gRPC-Web and Connect over either version of HTTP. What `connectNodeAdapter` does, and besides: calls that no
  * handler can take are refused in the protocol of their caller, no request whatever can throw into the server, and
  * failures go to the log.
  */
@@ -56,42 +46,39 @@ export function rpcHandler(options: AdapterOptions): HttpHandler {
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
   const services = new Set(router.handlers.map(({ service }) => service.typeName));
 
-  return (request, response) => {
-    const path = request.url?.split("?", 1)[0] ?? "";
+  return (exchange) => {
+    const { path } = exchange;
     const handler = handlers.get(path);
     const reason =
       closed() ??
-      (handler === undefined ? unimplemented(path, services) : unsupported(handler, request)) ??
-      excessive(request, usage);
+      (handler === undefined ? unimplemented(path, services) : unsupported(handler, exchange)) ??
+      excessive(exchange, usage);
     const rpc = path.slice(0, MAX_LOGGED_PATH);
     try {
       if (reason !== undefined) {
         log.debug({ rpc, error: reason }, "call refused");
         options.refused?.(handler?.method, reason.code);
-        refuse(reason, request, response);
+        refuse(reason, exchange);
       } else if (handler !== undefined) {
-        serve(handler, request, response, usage).catch((error: unknown) => {
+        serve(handler, exchange, usage).catch((error: unknown) => {
           log.debug({ rpc, error }, "response failed");
-          response.destroy(); // half of an answer must not look like a whole one
+          exchange.cut();
         });
       }
     } catch (error) {
       log.debug({ rpc, error }, "request refused");
-      if (!response.headersSent) response.statusCode = 400;
-      response.end();
+      exchange.answer({ status: 400, headers: {}, body: "" });
     }
   };
 }
 
-/** Throws at once for a request that no URL can be made of: without an authority, or with an odd one. */
-function serve(handler: UniversalHandler, request: HttpRequest, response: HttpResponse, usage: Usage): Promise<void> {
-  const values = createContextValues();
-  values.set(connectionKey, "stream" in request ? request.stream.session : request.socket);
-  const universal = universalRequestFromNodeRequest(request, response, undefined, values);
-  dropEndlessTimeout(universal.header);
+/** Throws at once for a request that no URL can be made of. */
+function serve(handler: UniversalHandler, exchange: Exchange, usage: Usage): Promise<void> {
+  const request = exchange.request();
+  dropEndlessTimeout(request.header);
   const hasOneMessage = handler.method.methodKind === "unary" || handler.method.methodKind === "server_streaming";
-  return handler(hasOneMessage ? { ...universal, body: timed(universal.body, usage) } : universal).then((answer) =>
-    universalResponseToNodeResponse(answer, response),
+  return handler(hasOneMessage ? { ...request, body: timed(request.body, usage) } : request).then((answer) =>
+    exchange.respond(answer),
   );
 }
 
@@ -112,7 +99,7 @@ async function* timed(body: UniversalServerRequest["body"], usage: Usage): Async
 }
 
 /** Why a request asks too much before its message is read. */
-function excessive({ headers }: HttpRequest, usage: Usage): ConnectError | undefined {
+function excessive({ headers }: Exchange, usage: Usage): ConnectError | undefined {
   const bytes = metadataBytes(headers);
   if (bytes <= usage.limits.metadataBytes) return undefined;
   usage.refuse("metadataBytes");
@@ -137,11 +124,11 @@ function unimplemented(path: string, services: ReadonlySet<string>): ConnectErro
 }
 
 /** Why a handler cannot take this very request, where the handler itself would give no reason. */
-function unsupported({ method }: UniversalHandler, request: HttpRequest): ConnectError | undefined {
-  if (method.methodKind === "bidi_streaming" && request.httpVersionMajor === 1) {
+function unsupported({ method }: UniversalHandler, { isHttp2, headers }: Exchange): ConnectError | undefined {
+  if (method.methodKind === "bidi_streaming" && !isHttp2) {
     return new ConnectError(`${method.name} streams in both directions and needs HTTP/2`, Code.Unimplemented);
   }
-  if (/^application\/grpc-web-text/i.test(request.headers["content-type"] ?? "")) {
+  if (/^application\/grpc-web-text/i.test(headers["content-type"] ?? "")) {
     return new ConnectError("application/grpc-web-text is not supported, use application/grpc-web", Code.Unimplemented);
   }
   return undefined;

@@ -1,4 +1,5 @@
-import type { HttpHandler, HttpRequest, HttpResponse } from "./listener.ts";
+import type { Exchange, HeaderFields } from "./exchange.ts";
+import type { HttpHandler } from "./listener.ts";
 import { errorText, type Log } from "./log.ts";
 
 /** What a browser, a probe or a scraper reads at one path. */
@@ -26,17 +27,15 @@ export const textPage = (status: number, text: string): Page => ({
  */
 export function pageHandler(pages: Pages, otherwise: HttpHandler, log: Log): HttpHandler {
   const known = new Map(Object.entries(pages)); // so that no path is a property that every object has
-  return (request, response) => {
-    const path = request.url?.split("?", 1)[0] ?? "";
+  return (exchange) => {
+    const { method, path } = exchange;
     const make = known.get(path);
-    if (make === undefined) return otherwise(request, response);
-    if (request.method !== "GET" && request.method !== "HEAD") {
-      response.setHeader("allow", "GET, HEAD");
-      return send(textPage(405, "method not allowed"), request, response);
-    }
+    if (make === undefined) return otherwise(exchange);
+    if (method !== "GET" && method !== "HEAD")
+      return send(textPage(405, "method not allowed"), exchange, { allow: "GET, HEAD" });
     void made(make).then((page) => {
       if (page instanceof Error) log.error({ path, error: page }, "page failed");
-      send(page instanceof Error ? textPage(500, "internal error") : page, request, response);
+      send(page instanceof Error ? textPage(500, "internal error") : page, exchange);
     });
   };
 }
@@ -50,13 +49,12 @@ async function made(make: () => Page | Promise<Page>): Promise<Page | Error> {
   }
 }
 
-function send({ status, contentType, body }: Page, request: HttpRequest, response: HttpResponse): void {
-  response.statusCode = status;
-  response.setHeader("content-type", contentType);
-  response.setHeader("content-length", Buffer.byteLength(body));
-  response.setHeader("cache-control", "no-store"); // it tells of now
-  // A request of unknown length may have no end, and its HTTP/1.1 client wait for ours until the connection closes.
-  if (request.headers["transfer-encoding"] !== undefined) response.setHeader("connection", "close");
-  response.end(request.method === "HEAD" ? "" : body);
-  if (!("stream" in request)) request.resume(); // what still comes has to make way for the next request
+function send({ status, contentType, body }: Page, exchange: Exchange, more: HeaderFields = {}): void {
+  const headers = {
+    ...more,
+    "content-type": contentType,
+    "content-length": String(Buffer.byteLength(body)),
+    "cache-control": "no-store", // it tells of now
+  };
+  exchange.answer({ status, headers, body: exchange.method === "HEAD" ? "" : body });
 }

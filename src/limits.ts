@@ -1,5 +1,5 @@
-import type { IncomingHttpHeaders } from "node:http";
 import { createContextKey } from "@connectrpc/connect";
+import type { HeaderFields } from "./exchange.ts";
 import { Variables } from "./variables.ts";
 
 /** What callers may use, so that none of them takes it all; docs/limits.md tells what happens above each. */
@@ -43,7 +43,7 @@ export interface Limits {
 /** Times are looked at once a second. */
 const LEAST_MS = 1_000;
 const COUNTS = { least: 1, most: 1_000_000 };
-/** No more than a header block may have on its way (frames.ts). */
+/** No more than a header block may have on its way (http2/budget.ts). */
 const METADATA_BYTES = { least: 1024, most: 64 * 1024 };
 
 /** The limits that the environment sets. */
@@ -69,7 +69,7 @@ export const limitsFrom = (variables: Variables): Limits => ({
 
 export const DEFAULT_LIMITS: Limits = limitsFrom(new Variables({}));
 
-/** Everything that is refused, ended or closed for a limit; `frames` is abuse of HTTP/2 (frames.ts). */
+/** Everything that is refused, ended or closed for a limit; `frames` is abuse of HTTP/2 (http2/budget.ts). */
 export type LimitName = keyof Limits | "messageBytes" | "frames";
 
 const NAMES: readonly LimitName[] = [
@@ -83,13 +83,9 @@ export type Resource = "connections" | "streams" | "executions" | "logStreams" |
 const RESOURCES: readonly Resource[] = ["connections", "streams", "executions", "logStreams", "eventStreams"];
 
 /** Names and values of all fields of a request's header, as they are told to handlers. */
-export function metadataBytes(headers: IncomingHttpHeaders): number {
+export function metadataBytes(headers: HeaderFields): number {
   let bytes = 0;
-  for (const name in headers) {
-    const value = headers[name];
-    if (typeof value === "string") bytes += name.length + value.length;
-    else for (const each of value ?? []) bytes += name.length + each.length;
-  }
+  for (const name in headers) bytes += name.length + (headers[name]?.length ?? 0);
   return bytes;
 }
 

@@ -1,27 +1,20 @@
-import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from "node:http";
-import {
-  constants,
-  createServer as createHttp2Server,
-  type Http2Server,
-  type Http2ServerRequest,
-  type Http2ServerResponse,
-  type IncomingHttpHeaders,
-  type ServerHttp2Session,
-  type ServerHttp2Stream,
-} from "node:http2";
+import { createServer as createHttp1Server, type ServerResponse } from "node:http";
 import { createServer, type ListenOptions, type Server, type Socket } from "node:net";
-import type { Server as TlsServer } from "node:tls";
+import { type Server as TlsServer, TLSSocket } from "node:tls";
+import type { Exchange } from "./exchange.ts";
 import { type Connection, Guard } from "./guard.ts";
-import { joined } from "./joined.ts";
+import { Http1Exchange } from "./http1.ts";
+import { Http2Connection, type Http2Options } from "./http2/connection.ts";
+import { Http2Exchange } from "./http2/exchange.ts";
+import { PREFACE } from "./http2/frame.ts";
+import type { Http2Stream } from "./http2/stream.ts";
 import { Usage } from "./limits.ts";
 import type { Log } from "./log.ts";
 import { contextOf, type TlsMaterial, tlsServer } from "./tls.ts";
 
-export type HttpRequest = IncomingMessage | Http2ServerRequest;
-export type HttpResponse = ServerResponse | Http2ServerResponse;
-export type HttpHandler = (request: HttpRequest, response: HttpResponse) => void;
+export type HttpHandler = (exchange: Exchange) => void;
 /** Takes an HTTP/2 stream as it is, or leaves it to the HttpHandler and says so by false. */
-export type StreamHandler = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => boolean;
+export type StreamHandler = (stream: Http2Stream) => boolean;
 
 export interface ListenerOptions {
   readonly handle: HttpHandler;
@@ -36,8 +29,10 @@ export interface ListenerOptions {
   readonly idleMs?: number;
 }
 
-/** What every HTTP/2 connection begins with (RFC 9113 section 3.4), as far as it takes to tell it from HTTP/1.1. */
-const PREFACE = Buffer.from("PRI * HTTP/2");
+/** As much of what every HTTP/2 connection begins with as it takes to tell it from HTTP/1.1. */
+const DISTINCT = PREFACE.subarray(0, 12);
+/** To who speaks HTTP/2 over TLS without having agreed on it (section 3.2). */
+const NO_ALPN = "HTTP/1.1 403 Forbidden\r\nconnection: close\r\n\r\nHTTP/2 over TLS has to be agreed on by ALPN: h2\n";
 /**
  * How long a connection may be without a request under way: before its first bytes, inside of a header, and between two
  * HTTP/1.1 requests. Kept here because http.Server of Bun 1.4.5 keeps none of its own limits on a connection it is
@@ -48,29 +43,18 @@ const IDLE_MS = 65_000;
 const KEEP_ALIVE_MS = 60_000;
 /** After this much silence TCP asks whether the peer is still there. */
 const TCP_KEEP_ALIVE_MS = 60_000;
-/** In MB. With the default of 10 parallel replies on one connection are lost (Bun 1.4.5: 8 of 60 of 200 KiB each). */
-const SESSION_MEMORY = 1000;
-
-/** How much of a request is thrown away after its answer; about what a client sends before it can notice. */
-const DISMISSED_BYTES = 1024 * 1024;
-/** How long a client may keep its side of an answered stream open when the server closes. */
-const PARTING_MS = 250;
-
 /** One TCP port, and a Unix socket if asked, for HTTP/1.1 and HTTP/2 with prior knowledge, and every connection on them. */
 export class Listener {
   readonly #log: Log;
   readonly #idleMs: number;
   readonly #guard: Guard;
   readonly #connections = new Map<Socket, Connection>();
-  readonly #sessions = new Set<ServerHttp2Session>();
-  /** HTTP/2 streams that are answered and whose requests go on. */
-  readonly #answered = new Set<ServerHttp2Stream>();
   readonly #server: Server;
   readonly #tls: TlsServer | undefined;
   /** For connections from this machine: what comes through it is served as what comes over TCP. */
   readonly #local = createServer((socket) => this.#begin(socket));
   readonly #http1;
-  readonly #http2;
+  readonly #http2Options: Http2Options;
   readonly #closed = Promise.withResolvers<void>();
   readonly #failed = Promise.withResolvers<Error>();
   #draining = false;
@@ -87,11 +71,12 @@ export class Listener {
     // requestTimeout would end a request that streams for long, on runtimes that keep it.
     this.#http1 = createHttp1Server({ requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS }, (request, response) => {
       this.#trackRequest(request.socket, response);
-      handle(request, response);
+      handle(new Http1Exchange(request, response));
     });
-    this.#http2 = createHttp2Server({ maxSessionMemory: SESSION_MEMORY, ...this.#guard.http2Options }, handle);
-    this.#http2.on("session", (session) => this.#trackSession(session));
-    this.#routeStreams(this.#http2, handleStream);
+    const serve = (stream: Http2Stream): void => {
+      if (!handleStream(stream)) handle(new Http2Exchange(stream));
+    };
+    this.#http2Options = { usage, log, serve, overdone: (kind, address) => this.#guard.overdone(kind, address) };
   }
 
   /** Resolves with what went wrong when the port can no longer be served. */
@@ -146,10 +131,9 @@ export class Listener {
     this.#draining = true;
     this.#server.close();
     if (this.#local.listening) this.#local.close();
-    for (const session of this.#sessions) session.close(); // GOAWAY now; closes after its last stream
-    for (const stream of this.#answered) cutRequest(stream);
-    for (const [socket, { protocol, requests }] of this.#connections) {
-      if (protocol !== "http2" && requests === 0) socket.destroy();
+    for (const [socket, { http2, requests }] of this.#connections) {
+      if (http2 !== undefined) http2.close();
+      else if (requests === 0) socket.destroy();
     }
     this.#settle();
   }
@@ -157,14 +141,15 @@ export class Listener {
   /** Drops every connection, whatever is under way on it. */
   destroy(): void {
     this.drain();
-    // With an error, or clients on Bun 1.4.5 take the end of the connection for no end of their calls, and wait for ever.
-    for (const session of this.#sessions) session.destroy(new Error("the server closes"));
-    for (const socket of this.#connections.keys()) socket.destroy();
+    for (const [socket, { http2 }] of this.#connections) {
+      if (http2 !== undefined) http2.destroy();
+      else socket.destroy();
+    }
   }
 
   /** Knows a connection from when it comes until it has gone; undefined when it is refused. */
   #track(socket: Socket): Connection | undefined {
-    const connection: Connection = { protocol: "unknown", requests: 0 };
+    const connection: Connection = { isKnown: false, http2: undefined, requests: 0 };
     if (!this.#guard.admit(socket, connection)) return undefined;
     this.#connections.set(socket, connection);
     // A peer that resets its connection, or speaks neither protocol, is its own problem and no reason to fail.
@@ -194,48 +179,32 @@ export class Listener {
     let seen = Buffer.alloc(0);
     const onData = (chunk: Buffer): void => {
       seen = Buffer.concat([seen, chunk]);
-      const length = Math.min(seen.length, PREFACE.length);
-      const isHttp2 = seen.subarray(0, length).equals(PREFACE.subarray(0, length));
-      if (isHttp2 && length < PREFACE.length) return;
+      const length = Math.min(seen.length, DISTINCT.length);
+      const isHttp2 = seen.subarray(0, length).equals(DISTINCT.subarray(0, length));
+      if (isHttp2 && length < DISTINCT.length) return;
       socket.off("data", onData);
-      socket.pause();
-      connection.protocol = isHttp2 ? "http2" : "http1";
-      if (isHttp2) socket.setTimeout(0);
-      if (isHttp2) this.#guard.hand(socket, this.#http2, () => this.#http2.emit("connection", joined(socket)));
-      else this.#http1.emit("connection", socket);
-      // In this order: bytes put back before the new owner listens are lost (Bun 1.4.5).
-      socket.unshift(seen);
-      socket.resume();
+      connection.isKnown = true;
+      if (isHttp2) this.#serveHttp2(socket, connection, seen);
+      else {
+        socket.pause();
+        this.#http1.emit("connection", socket);
+        // In this order: bytes put back before the new owner listens are lost (Bun 1.4.5).
+        socket.unshift(seen);
+        socket.resume();
+      }
     };
     socket.on("data", onData);
   }
 
-  /**
-   * Puts `handleStream` before the making of requests and responses, which costs more than a short call. What makes them
-   * is the listener that the server has added for its handler of requests.
-   */
-  #routeStreams(server: Http2Server, handleStream: StreamHandler): void {
-    const [makeRequest] = server.listeners("stream");
-    server.removeAllListeners("stream");
-    // One of each for all streams: a short call notices what is made for it.
-    const failed = (error: Error) => this.#debug("stream failed", error);
-    const dismiss = (stream: ServerHttp2Stream) => this.#dismiss(stream);
-    function finished(this: ServerHttp2Stream): void {
-      dismiss(this);
+  #serveHttp2(socket: Socket, connection: Connection, seen: Buffer): void {
+    if (socket instanceof TLSSocket && socket.alpnProtocol !== "h2") {
+      socket.end(NO_ALPN);
+      return;
     }
-    server.on("stream", (stream: ServerHttp2Stream, headers, ...rest) => {
-      stream.on("error", failed);
-      if (!this.#guard.open(stream)) return;
-      stream.on("finish", finished);
-      if (!handleStream(stream, headers)) makeRequest?.call(server, stream, headers, ...rest);
-    });
-  }
-
-  #trackSession(session: ServerHttp2Session): void {
-    this.#sessions.add(session);
-    session.on("error", (error) => this.#debug("session failed", error));
-    session.on("close", () => this.#sessions.delete(session));
-    if (this.#draining) session.close();
+    socket.setTimeout(0);
+    connection.http2 = new Http2Connection(socket, this.#http2Options);
+    connection.http2.read(seen);
+    if (this.#draining) connection.http2.close();
   }
 
   #trackRequest(socket: Socket, response: ServerResponse): void {
@@ -251,25 +220,6 @@ export class Listener {
     });
   }
 
-  /**
-   * For a stream that is answered while its request goes on. Its client waits for room to send the rest, some for ever:
-   * so that is taken in and thrown away, until it is too much or the server closes. Not cut at once, as clients on Bun
-   * 1.4.5 then lose what they have not read of the answer.
-   */
-  #dismiss(stream: ServerHttp2Stream): void {
-    if (stream.readableEnded) return;
-    this.#answered.add(stream);
-    stream.once("close", () => this.#answered.delete(stream));
-    stream.removeAllListeners("data"); // those of the request, which pause the stream
-    let bytes = 0;
-    stream.on("data", (chunk: Buffer) => {
-      bytes += chunk.length;
-      if (bytes > DISMISSED_BYTES) cutRequest(stream);
-    });
-    stream.resume();
-    if (this.#draining) setTimeout(cutRequest, PARTING_MS, stream).unref();
-  }
-
   #settle(): void {
     if (this.#draining && this.#connections.size === 0) this.#closed.resolve();
   }
@@ -278,9 +228,6 @@ export class Listener {
     this.#log.debug({ error }, message);
   }
 }
-
-/** Asks the client not to send the rest of a request that is answered (RFC 9113 section 8.1). */
-const cutRequest = (stream: ServerHttp2Stream): void => stream.close(constants.NGHTTP2_NO_ERROR);
 
 /** Throws when `address` has no port, or one that is not a port number. */
 function hostAndPort(address: string): { host?: string; port: number } {

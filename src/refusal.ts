@@ -2,9 +2,7 @@ import { Code, type ConnectError } from "@connectrpc/connect";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { endStreamFlag, endStreamToJson, errorToJson } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
-import type { HttpRequest, HttpResponse } from "./listener.ts";
-
-type Answer = { status: number; headers: Record<string, string>; body: string | Uint8Array };
+import type { Answer, Exchange } from "./exchange.ts";
 
 /** HTTP status of a refused unary Connect call; that of an unknown procedure is 404, as the conformance suite has it. */
 const httpStatus = new Map([
@@ -21,22 +19,9 @@ const rpcContentType = /^application\/((grpc(-web(-text)?)?|connect)(\+[a-z]+)?|
  * gRPC-Web by headers alone ("trailers-only"), a Connect stream by its end-of-stream message, a unary Connect call by
  * HTTP status and JSON. What is no call at all gets 404 in plain text.
  */
-export function refuse(error: ConnectError, request: HttpRequest, response: HttpResponse): void {
-  const { status, headers, body } = answerTo(request, error);
-  if ("stream" in response && body.length === 0) {
-    // gRPC wants the end of the stream on the headers themselves; the response would add an empty DATA frame.
-    response.stream.respond({ ":status": status, ...headers }, { endStream: true });
-  } else {
-    response.statusCode = status;
-    // A request of unknown length may have no end, and its HTTP/1.1 client wait for ours until the connection closes.
-    if (request.headers["transfer-encoding"] !== undefined) response.setHeader("connection", "close");
-    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
-    response.end(body);
-  }
-  if (!("stream" in request)) request.resume(); // what still comes has to make way for the next request
-}
+export const refuse = (error: ConnectError, exchange: Exchange): void => exchange.answer(answerTo(exchange, error));
 
-function answerTo({ method, headers }: HttpRequest, error: ConnectError): Answer {
+function answerTo({ method, headers }: Exchange, error: ConnectError): Answer {
   const [type = ""] = rpcContentType.exec(method === "POST" ? (headers["content-type"] ?? "") : "") ?? [];
   if (/^application\/grpc/i.test(type)) {
     const status = Object.fromEntries(setTrailerStatus(new Headers(), error));

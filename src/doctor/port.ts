@@ -19,7 +19,7 @@ export const portChecks: readonly Check[] = [
 /** GRPC_ADDR can be served, or a runner serves there already: in the runner's own Pod it does. */
 async function address(exam: Exam): Promise<Finding> {
   const { grpcAddress } = exam.settings;
-  const listener = new Listener({ handle: (_, response) => void response.end(), log: createLog({ level: "silent" }) });
+  const listener = new Listener({ handle: (exchange) => exchange.cut(), log: createLog({ level: "silent" }) });
   try {
     await listener.listen(grpcAddress);
     return ok(`${grpcAddress} can be bound`);

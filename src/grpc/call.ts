@@ -1,9 +1,11 @@
-import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
 import type { Message } from "@bufbuild/protobuf";
 import { Code, ConnectError, type HandlerContext, type Interceptor, type MethodImplSpec } from "@connectrpc/connect";
 import { transformInvokeImplementation } from "@connectrpc/connect/protocol";
 import { parseTimeout } from "@connectrpc/connect/protocol-grpc";
 import type { Bag, Member } from "../bag.ts";
+import { callerGone, type HeaderFields } from "../exchange.ts";
+import { ErrorCode } from "../http2/frame.ts";
+import type { Http2Stream } from "../http2/stream.ts";
 import { connectionKey, type Usage } from "../limits.ts";
 import type { Log } from "../log.ts";
 import { startTimer } from "../time.ts";
@@ -43,7 +45,7 @@ export interface Served {
 /** One call of gRPC on its HTTP/2 stream, from its head to its status. */
 export class Call implements Member, Receiver {
   place: number | undefined;
-  readonly #stream: ServerHttp2Stream;
+  readonly #stream: Http2Stream;
   readonly #served: Served;
   readonly #context: CallContext;
   readonly #compressions: Compressions;
@@ -58,26 +60,27 @@ export class Call implements Member, Receiver {
   /** Fires at the deadline, once that is near. */
   #timer: Disposable | undefined;
 
-  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, origin: string, served: Served) {
+  constructor(stream: Http2Stream, origin: string, served: Served) {
     this.#stream = stream;
     this.#served = served;
     const { spec, invoke, codec, maxMessageBytes, usage, calls } = served;
-    this.#compressions = negotiated(text(headers["grpc-encoding"]), text(headers["grpc-accept-encoding"]));
+    const { headers } = stream.head;
+    this.#compressions = negotiated(headers["grpc-encoding"], headers["grpc-accept-encoding"]);
     const { timeoutMs, error } = timeoutOf(headers);
-    this.#context = new CallContext(spec.method, origin, headers, timeoutMs);
+    this.#context = new CallContext(spec.method, origin, stream.head, timeoutMs);
     const now = performance.now();
     this.#arrivesBy = now + usage.limits.requestMs;
     this.#endsBy = now + (timeoutMs ?? Number.POSITIVE_INFINITY);
     if (invoke !== undefined) this.#envelopes = new OnlyEnvelope(stream, maxMessageBytes, this);
     else {
       this.#envelopes = new Envelopes(stream, maxMessageBytes);
-      this.#context.values.set(connectionKey, stream.session);
+      this.#context.values.set(connectionKey, stream.connection);
     }
     this.#response = new Response(stream, codec, this.#compressions.response, this.#context);
     calls.add(this);
-    stream.on("close", () => {
-      if (!this.#context.isAborted) this.abort(gone(stream));
-    });
+    stream.onLost = (code) => {
+      if (!this.#context.isAborted) this.abort(callerGone(code));
+    };
     const failure = this.#compressions.error ?? error;
     if (failure !== undefined) this.#envelopes.fail(failure);
     if (this.#endsBy <= now) this.abort(expired());
@@ -125,7 +128,8 @@ export class Call implements Member, Receiver {
       const context = this.#context.whole();
       for await (const message of await answers(spec, context, interceptors, this.#messages(envelopes))) {
         context.signal.throwIfAborted();
-        await this.#response.write(message);
+        const waits = this.#response.write(message);
+        if (waits !== undefined) await waits;
       }
       await this.#response.end();
     } catch (error) {
@@ -148,10 +152,10 @@ export class Call implements Member, Receiver {
         ? error
         : new ConnectError("internal error", Code.Internal, undefined, undefined, error);
     try {
-      if (!this.#stream.destroyed && !this.#stream.closed) this.#response.fail(failure);
+      if (!this.#stream.isClosed) this.#response.fail(failure);
     } catch (cause) {
       log.debug({ rpc: path, error: cause }, "response failed");
-      this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR); // half of an answer must not look like a whole one
+      this.#stream.reset(ErrorCode.INTERNAL_ERROR); // half of an answer must not look like a whole one
       return;
     }
     if (this.#isSeen) return;
@@ -242,16 +246,9 @@ const NONE: AsyncIterable<never> = { async *[Symbol.asyncIterator]() {} };
 
 const NO_TIMEOUT: ReturnType<typeof parseTimeout> = {};
 
-const timeoutOf = (headers: IncomingHttpHeaders): ReturnType<typeof parseTimeout> => {
-  const value = text(headers["grpc-timeout"]);
+const timeoutOf = (headers: HeaderFields): ReturnType<typeof parseTimeout> => {
+  const value = headers["grpc-timeout"];
   return value === undefined ? NO_TIMEOUT : parseTimeout(value, Number.POSITIVE_INFINITY);
 };
 
 const expired = () => new ConnectError("the operation timed out", Code.DeadlineExceeded);
-
-const gone = ({ rstCode }: ServerHttp2Stream) =>
-  new ConnectError(`the caller has gone (HTTP/2 code ${rstCode})`, Code.Canceled);
-
-/** The one value of a header that may stand there only once. */
-const text = (value: string | string[] | undefined): string | undefined =>
-  typeof value === "string" ? value : value?.join(",");

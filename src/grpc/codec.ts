@@ -67,18 +67,15 @@ function kept(frame: Codec["frame"]): Codec["frame"] {
 }
 
 /** A message with its prefix. */
-export function framed(flags: number, message: Uint8Array): Buffer {
-  const frame = Buffer.allocUnsafe(PREFIX_BYTES + message.length);
-  writeFrame(frame, flags, message);
-  return frame;
-}
+export const framed = (flags: number, message: Uint8Array): Buffer => prefixed(flags, message, 0);
 
-/** The same, into memory that is there; a message of two parts is one frame all the same, for each write is a system call. */
-export function writeFrame(frame: Buffer, flags: number, head: Uint8Array, rest?: Uint8Array): void {
-  frame[0] = flags;
-  frame.writeUInt32BE(frame.length - PREFIX_BYTES, 1);
-  frame.set(head, PREFIX_BYTES);
-  if (rest !== undefined) frame.set(rest, PREFIX_BYTES + head.length);
+/** The same without its last bytes, which are still to follow. */
+export function prefixed(flags: number, head: Uint8Array, restBytes: number): Buffer {
+  const bytes = Buffer.allocUnsafe(PREFIX_BYTES + head.length);
+  bytes[0] = flags;
+  bytes.writeUInt32BE(head.length + restBytes, 1);
+  bytes.set(head, PREFIX_BYTES);
+  return bytes;
 }
 
 /** Fields that are not known are ignored, as everywhere in Connect. */

@@ -1,5 +1,5 @@
-import type { IncomingHttpHeaders } from "node:http2";
 import type { ContextKey, ContextValues, HandlerContext, MethodImplSpec } from "@connectrpc/connect";
+import type { Head } from "../http2/head.ts";
 
 /**
  * What a handler learns of its call. A short call needs next to nothing of it, and a signal and three sets of headers cost
@@ -10,7 +10,7 @@ export class CallContext implements HandlerContext {
   readonly requestMethod = "POST";
   readonly protocolName = "grpc";
   readonly #origin: string;
-  readonly #headers: IncomingHttpHeaders;
+  readonly #head: Head;
   readonly #endsAt: number | undefined;
   #abort: AbortController | undefined;
   #aborted: { reason: unknown } | undefined;
@@ -23,12 +23,12 @@ export class CallContext implements HandlerContext {
   constructor(
     method: MethodImplSpec["method"],
     origin: string,
-    headers: IncomingHttpHeaders,
+    head: Head,
     timeoutMs: number | undefined,
   ) {
     this.method = method;
     this.#origin = origin;
-    this.#headers = headers;
+    this.#head = head;
     this.#endsAt = timeoutMs === undefined ? undefined : Date.now() + timeoutMs;
   }
 
@@ -37,7 +37,7 @@ export class CallContext implements HandlerContext {
   }
 
   get url(): string {
-    return `${this.#origin}${this.#headers[":path"] ?? ""}`;
+    return `${this.#origin}${this.#head.path}`;
   }
 
   get timeoutMs(): () => number | undefined {
@@ -69,7 +69,7 @@ export class CallContext implements HandlerContext {
   }
 
   get requestHeader(): Headers {
-    this.#requestHeader ??= metadataOf(this.#headers);
+    this.#requestHeader ??= new Headers(Object.entries(this.#head.headers));
     return this.#requestHeader;
   }
 
@@ -116,16 +116,4 @@ class Values implements ContextValues {
     delete this.#set[key.id];
     return this;
   }
-}
-
-/** Everything but HTTP/2's own. */
-function metadataOf(headers: IncomingHttpHeaders): Headers {
-  const result = new Headers();
-  for (const name in headers) {
-    const value = headers[name];
-    if (value === undefined || name.startsWith(":")) continue;
-    if (typeof value === "string") result.append(name, value);
-    else for (const each of value) result.append(name, each);
-  }
-  return result;
 }

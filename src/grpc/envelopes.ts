@@ -1,5 +1,5 @@
-import type { ServerHttp2Stream } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
+import type { Http2Stream } from "../http2/stream.ts";
 
 /** What goes before each message on the wire: a byte of flags, four of length. */
 export const PREFIX_BYTES = 5;
@@ -19,7 +19,7 @@ export interface Envelope {
  * A message that is announced as larger than `limit` bytes is RESOURCE_EXHAUSTED, and nothing after it is read.
  */
 export class Envelopes {
-  readonly #stream: ServerHttp2Stream;
+  readonly #stream: Http2Stream;
   readonly #limit: number;
   readonly #ready: Envelope[] = [];
   #readyBytes = 0;
@@ -32,11 +32,11 @@ export class Envelopes {
   #failure: { reason: unknown } | undefined;
   #waiter: PromiseWithResolvers<Envelope | undefined> | undefined;
 
-  constructor(stream: ServerHttp2Stream, limit: number) {
+  constructor(stream: Http2Stream, limit: number) {
     this.#stream = stream;
     this.#limit = limit;
-    stream.on("data", (chunk: Buffer) => this.#receive(chunk));
-    stream.on("end", () => this.#end());
+    stream.onData = (chunk) => this.#receive(chunk);
+    stream.onEnd = () => this.#end();
   }
 
   /** The next message, undefined after the last. One call at a time. */
@@ -44,7 +44,7 @@ export class Envelopes {
     const envelope = this.#ready.shift();
     if (envelope !== undefined) {
       this.#readyBytes -= envelope.data.length;
-      if (this.#ready.length === 0 && this.#stream.isPaused()) this.#stream.resume();
+      if (this.#ready.length === 0) this.#stream.resume();
       return Promise.resolve(envelope);
     }
     if (this.#failure !== undefined) return Promise.reject(this.#failure.reason);
@@ -122,7 +122,7 @@ export interface Receiver {
  * more than one, and with RESOURCE_EXHAUSTED, before the rest of it is read, where that is announced as larger than `limit`.
  */
 export class OnlyEnvelope {
-  readonly #stream: ServerHttp2Stream;
+  readonly #stream: Http2Stream;
   readonly #limit: number;
   readonly #receiver: Receiver;
   readonly #chunks: Buffer[] = [];
@@ -131,12 +131,12 @@ export class OnlyEnvelope {
   #length: number | undefined;
   #isOver = false;
 
-  constructor(stream: ServerHttp2Stream, limit: number, receiver: Receiver) {
+  constructor(stream: Http2Stream, limit: number, receiver: Receiver) {
     this.#stream = stream;
     this.#limit = limit;
     this.#receiver = receiver;
-    stream.on("data", (chunk: Buffer) => this.#receive(chunk));
-    stream.on("end", () => this.#end());
+    stream.onData = (chunk) => this.#receive(chunk);
+    stream.onEnd = () => this.#end();
   }
 
   /** Ends it with `reason`. What has come is dropped. */

@@ -39,16 +39,15 @@ export function grpcHandler(options: AdapterOptions): StreamHandler {
     Math.min(LOOK_MS, usage.limits.requestMs / 4),
   ).unref();
 
-  return (stream, headers) => {
-    const path = headers[":path"] ?? "";
-    const method = methods.get(path);
-    const origin = originOf(headers[":scheme"], headers[":authority"]);
+  return (stream) => {
+    const { method, scheme, authority, path, headers } = stream.head;
+    const served = methods.get(path);
+    const origin = originOf(scheme, authority);
     const type = typeOf(headers["content-type"]);
-    if (type === undefined || headers[":method"] !== "POST" || method === undefined || origin === undefined || closed())
+    if (type === undefined || method !== "POST" || served === undefined || origin === undefined || closed())
       return false;
     if (metadataBytes(headers) > usage.limits.metadataBytes) return false;
-    const call = new Call(stream, headers, origin, type.binary ? method.binary : method.json);
-    call.serve();
+    new Call(stream, origin, type.binary ? served.binary : served.json).serve();
     return true;
   };
 }
@@ -59,10 +58,10 @@ const BINARY = { binary: true };
 const typeOf = (text: string | undefined): { binary: boolean } | undefined =>
   text === "application/grpc" ? BINARY : parseContentType(text ?? null);
 
-let last: { scheme: string | undefined; authority: string | undefined; origin: string | undefined } | undefined;
+let last: { scheme: string; authority: string; origin: string | undefined } | undefined;
 
 /** What the URL of a call begins with; undefined where none can. A caller's is the same for each of its calls. */
-function originOf(scheme: string | undefined, authority: string | undefined): string | undefined {
+function originOf(scheme: string, authority: string): string | undefined {
   if (last?.authority === authority && last?.scheme === scheme) return last?.origin;
   const text = `${scheme}://${authority}`;
   const origin = URL.canParse(`${text}/`) ? text : undefined;

@@ -1,50 +1,35 @@
-import type { OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import type { Message } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
-import { type Codec, framed, writeFrame } from "./codec.ts";
+import { encodeHeaders } from "../http2/hpack.ts";
+import type { Http2Stream } from "../http2/stream.ts";
+import { type Codec, framed, prefixed } from "./codec.ts";
 import type { Compression } from "./compression.ts";
 import type { CallContext } from "./context.ts";
 import { COMPRESSED, PREFIX_BYTES } from "./envelopes.ts";
-import { Memory } from "./memory.ts";
 
 /** Smaller messages are not worth compressing, in bytes; as Connect's own handlers have it. */
 const COMPRESS_FROM_BYTES = 1024;
 
-/**
- * So many large messages may be on their way, the last of them included, when another one is made: none waits for the last,
- * and node:http2 of Bun 1.4.5 has never two at hand, which it would join into one buffer more.
- */
-const AHEAD = 2;
+const STATUS = [":status", "200"] as const;
+const OK = encodeHeaders([["grpc-status", "0"]]);
 
-/** A message of output or log, of 32 KiB, with all that stands around these. */
-const FRAME_BYTES = 32 * 1024 + 256;
-/** Frames kept while no message is in them: enough for 16 calls that write at once. */
-const SPARE_FRAMES = 32;
-
-/** Of large messages, for all calls. */
-const frames = new Memory(FRAME_BYTES, SPARE_FRAMES);
-
-const OK = { "grpc-status": "0" };
-function sendOk(this: ServerHttp2Stream): void {
-  this.sendTrailers(OK);
-}
+/** Heads of answers that say nothing but what they are, by their content type. */
+const heads = new Map<string, Uint8Array>();
 
 /** The answer to one call: head, messages and status, on the stream that asked. */
 export class Response {
-  readonly #stream: ServerHttp2Stream;
+  readonly #stream: Http2Stream;
   readonly #codec: Codec;
   readonly #compression: Compression | undefined;
   readonly #context: Pick<CallContext, "metadata">;
   /** Who waits for room in the stream. */
   #writer: PromiseWithResolvers<void> | undefined;
-  /** Large messages that have not left. */
-  #underWay = 0;
   #interruption: { reason: unknown } | undefined;
 
   /** `context` holds what the handler adds to the head of the answer, and to its end. */
   constructor(
-    stream: ServerHttp2Stream,
+    stream: Http2Stream,
     codec: Codec,
     compression: Compression | undefined,
     context: Pick<CallContext, "metadata">,
@@ -53,45 +38,29 @@ export class Response {
     this.#codec = codec;
     this.#compression = compression;
     this.#context = context;
+    stream.onRoom = () => this.#writer?.resolve();
   }
 
-  /** Writes a message and resolves when there is room for another: at once, or when the caller has read enough. */
-  async write(message: Message): Promise<void> {
+  /** Writes a message; returns a promise where that has to wait, until the caller has read enough. */
+  write(message: Message): Promise<void> | undefined {
     const parts = this.#compression === undefined ? this.#codec.split(message) : undefined;
-    if (parts !== undefined) {
-      this.#begin();
-      this.#underWay += 1;
-      const frame = frames.take(PREFIX_BYTES + parts.head.length + parts.data.length);
-      writeFrame(frame, 0, parts.head, parts.data);
-      this.#stream.write(frame, () => {
-        frames.give(frame);
-        this.#underWay -= 1;
-        this.#goOn();
-      });
-      if (this.#underWay >= AHEAD) await this.#wait();
-      return;
-    }
-    const frame = await this.#framed(message);
+    if (parts !== undefined) return this.#send(prefixed(0, parts.head, parts.data.length), parts.data);
+    const frame = this.#framed(message);
+    return frame instanceof Promise ? frame.then((compressed) => this.#send(compressed)) : this.#send(frame);
+  }
+
+  #send(head: Uint8Array, data?: Uint8Array): Promise<void> | undefined {
     this.#begin();
-    if (this.#stream.write(frame)) return;
-    this.#stream.once("drain", () => this.#goOn());
-    await this.#wait();
+    if (this.#stream.write(head, data)) return undefined;
+    if (this.#interruption !== undefined) return Promise.reject(this.#interruption.reason);
+    this.#writer = Promise.withResolvers();
+    return this.#writer.promise;
   }
 
   /** Rejects who waits for room, now or later. */
   interrupt(reason: unknown): void {
     this.#interruption = { reason };
     this.#writer?.reject(reason);
-  }
-
-  #wait(): Promise<void> {
-    if (this.#interruption !== undefined) return Promise.reject(this.#interruption.reason);
-    this.#writer = Promise.withResolvers();
-    return this.#writer.promise;
-  }
-
-  #goOn(): void {
-    this.#writer?.resolve();
   }
 
   /** Ends the answer with OK, after one more message where there is one: at once, unless that is compressed. */
@@ -103,41 +72,46 @@ export class Response {
   }
 
   #succeed(frame: Uint8Array | undefined): void {
-    this.#begin();
     const { trailer } = this.#context.metadata;
-    if (trailer !== undefined) {
-      this.#finish({ ...plain(trailer), ...OK }, frame);
+    const end = trailer === undefined ? OK : encodeHeaders(withField(trailer, "grpc-status", "0"));
+    if (frame !== undefined && !this.#stream.hasHead) {
+      this.#stream.answer(this.#head(), frame, end);
       return;
     }
-    this.#stream.on("wantTrailers", sendOk);
-    this.#stream.end(frame);
+    this.#begin();
+    if (frame !== undefined) this.#stream.write(frame);
+    this.#stream.end(end);
   }
 
   /** Ends the answer with an error: by its head alone ("trailers-only") where nothing has to go before. */
   fail(error: ConnectError): void {
     const { header, trailer = new Headers() } = this.#context.metadata;
-    const status = plain(setTrailerStatus(trailer, wellFormed(error)));
-    if (this.#stream.headersSent || (header !== undefined && Object.keys(plain(header)).length > 0)) {
+    const status = [...setTrailerStatus(trailer, wellFormed(error))];
+    if (this.#stream.hasHead || (header !== undefined && [...header].length > 0)) {
       this.#begin();
-      this.#finish(status);
+      this.#stream.end(encodeHeaders(status));
     } else {
-      this.#stream.respond({ ":status": 200, ...status, "content-type": this.#codec.contentType }, { endStream: true });
+      this.#stream.respond(encodeHeaders([STATUS, ["content-type", this.#codec.contentType], ...status]), true);
     }
   }
 
   #begin(): void {
-    if (this.#stream.headersSent) return;
-    const { contentType } = this.#codec;
-    const { header } = this.#context.metadata;
-    const head: OutgoingHttpHeaders = { ":status": 200, "content-type": contentType };
-    if (header !== undefined) Object.assign(head, plain(header), { "content-type": contentType });
-    if (this.#compression !== undefined) head["grpc-encoding"] = this.#compression.name;
-    this.#stream.respond(head, { waitForTrailers: true });
+    if (!this.#stream.hasHead) this.#stream.respond(this.#head());
   }
 
-  #finish(status: OutgoingHttpHeaders, frame?: Uint8Array): void {
-    this.#stream.on("wantTrailers", () => this.#stream.sendTrailers(status));
-    this.#stream.end(frame);
+  /** As a whole block; the usual one is made once. */
+  #head(): Uint8Array {
+    const { contentType } = this.#codec;
+    const { header } = this.#context.metadata;
+    if (header === undefined && this.#compression === undefined) {
+      const known = heads.get(contentType);
+      const block = known ?? encodeHeaders([STATUS, ["content-type", contentType]]);
+      if (known === undefined) heads.set(contentType, block);
+      return block;
+    }
+    const fields = withField(header ?? new Headers(), "content-type", contentType);
+    if (this.#compression !== undefined) fields.set("grpc-encoding", this.#compression.name);
+    return encodeHeaders([STATUS, ...fields]);
   }
 
   /** At once where nothing is compressed: a short call notices a promise. */
@@ -150,11 +124,9 @@ export class Response {
   }
 }
 
-function plain(headers: Headers): OutgoingHttpHeaders {
-  const result: OutgoingHttpHeaders = {};
-  headers.forEach((value, name) => {
-    result[name] = value;
-  });
+function withField(headers: Headers, name: string, value: string): Headers {
+  const result = new Headers(headers);
+  result.set(name, value);
   return result;
 }
 

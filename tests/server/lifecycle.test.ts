@@ -278,9 +278,9 @@ describe("a connection without a call", () => {
     const listener = new Listener({
       log: quiet,
       idleMs,
-      handle: (request, response) => {
-        const end = () => response.end("ended");
-        if (request.url === "/wait") waiting.resolve(end);
+      handle: (exchange) => {
+        const end = () => exchange.answer({ status: 200, headers: {}, body: "ended" });
+        if (exchange.path === "/wait") waiting.resolve(end);
         else end();
       },
     });

@@ -96,7 +96,7 @@ describe("TLS", () => {
     expect(await readAll(socket)).toStartWith("HTTP/1.1 404 ");
     using other = await secured(at.port);
     other.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
-    expect(await readAll(other)).toMatch(/^HTTP\/1\.0 403 .*Missing ALPN Protocol, expected `h2`/s);
+    expect(await readAll(other)).toMatch(/^HTTP\/1\.1 403 .*HTTP\/2 over TLS has to be agreed on by ALPN: h2/s);
   });
 
   test("is of version 1.2 or 1.3", async () => {

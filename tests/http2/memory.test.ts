@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { Memory } from "../../src/grpc/memory.ts";
+import { Memory } from "../../src/http2/memory.ts";
 
 test("memory that was given back is used again, as much of it as is kept", () => {
   const memory = new Memory(100, 1);
