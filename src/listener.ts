@@ -1,6 +1,6 @@
 import { createServer as createHttp1Server, type ServerResponse } from "node:http";
 import { createServer, type ListenOptions, type Server, type Socket } from "node:net";
-import { type Server as TlsServer, TLSSocket } from "node:tls";
+import { TLSSocket, type Server as TlsServer } from "node:tls";
 import type { Exchange } from "./exchange.ts";
 import { type Connection, Guard } from "./guard.ts";
 import { Http1Exchange } from "./http1.ts";

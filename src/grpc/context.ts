@@ -20,12 +20,7 @@ export class CallContext implements HandlerContext {
   #responseTrailer: Headers | undefined;
 
   /** `origin`: scheme and authority of the request. `timeoutMs`: the caller's; undefined: none. */
-  constructor(
-    method: MethodImplSpec["method"],
-    origin: string,
-    head: Head,
-    timeoutMs: number | undefined,
-  ) {
+  constructor(method: MethodImplSpec["method"], origin: string, head: Head, timeoutMs: number | undefined) {
     this.method = method;
     this.#origin = origin;
     this.#head = head;

@@ -238,9 +238,7 @@ export class Http2Connection implements FrameHandler, StreamOwner {
       case FrameType.DATA:
         return this.#budget.spendData(length, (flags & Flag.END_STREAM) !== 0);
       case FrameType.HEADERS: // trailers are none that a call here has
-        return (
-          this.#budget.spendBlock(length, true) ?? this.#budget.spend(id > this.#lastId ? "streams" : "others")
-        );
+        return this.#budget.spendBlock(length, true) ?? this.#budget.spend(id > this.#lastId ? "streams" : "others");
       case FrameType.CONTINUATION:
         return this.#budget.spendBlock(length, false);
       case FrameType.RST_STREAM:

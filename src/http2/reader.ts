@@ -1,4 +1,4 @@
-import { ConnectionError, ErrorCode, FRAME_BYTES, Flag, FrameType, HEADER_BYTES, PREFACE } from "./frame.ts";
+import { ConnectionError, ErrorCode, Flag, FRAME_BYTES, FrameType, HEADER_BYTES, PREFACE } from "./frame.ts";
 
 /** Who is told of the frames of a connection, in their order. What it throws is thrown to who reads. */
 export interface FrameHandler {

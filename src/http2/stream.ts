@@ -1,7 +1,7 @@
 import {
   ErrorCode,
-  FRAME_BYTES,
   Flag,
+  FRAME_BYTES,
   FrameType,
   frameOf,
   HEADER_BYTES,
