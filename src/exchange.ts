@@ -20,7 +20,7 @@ export interface Exchange {
   readonly headers: HeaderFields;
   /** The same object for all requests of one connection. */
   readonly connection: object;
-  /** Answers, or ends what has been said already; what still comes of the request is thrown away. */
+  /** Answers, unless something has been said already: then that is cut. What still comes of the request is thrown away. */
   answer(answer: Answer): void;
   /** As Connect's handlers take it; once. Throws when no URL can be made of it: without an authority, or with an odd one. */
   request(): UniversalServerRequest;

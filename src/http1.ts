@@ -28,12 +28,14 @@ export class Http1Exchange implements Exchange {
 
   answer({ status, headers, body }: Answer): void {
     const response = this.#response;
-    if (!response.headersSent) {
-      response.statusCode = status;
-      // A request of unknown length may have no end, and its client wait for ours until the connection closes.
-      if (this.headers["transfer-encoding"] !== undefined) response.setHeader("connection", "close");
-      for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+    if (response.headersSent) {
+      this.cut();
+      return;
     }
+    response.statusCode = status;
+    // A request of unknown length may have no end, and its client wait for ours until the connection closes.
+    if (this.headers["transfer-encoding"] !== undefined) response.setHeader("connection", "close");
+    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     response.end(body);
     this.#request.resume(); // what still comes has to make way for the next request
   }

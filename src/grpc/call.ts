@@ -175,7 +175,7 @@ export class Call implements Member, Receiver {
 
   #watchDeadline(now: number): void {
     const leftMs = this.#endsBy - now;
-    if (leftMs <= TIMER_MS) this.#timer ??= startTimer(leftMs, () => this.abort(expired()));
+    if (leftMs <= TIMER_MS && !this.#context.isAborted) this.#timer ??= startTimer(leftMs, () => this.abort(expired()));
   }
 
   /** For a failure to receive a message. */

@@ -1,4 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { Chunks } from "../http2/chunks.ts";
 import type { Http2Stream } from "../http2/stream.ts";
 
 /** What goes before each message on the wire: a byte of flags, four of length. */
@@ -15,20 +16,16 @@ export interface Envelope {
 }
 
 /**
- * The messages of a request, as whole ones. Their sender is held back while enough of them wait to be taken.
- * A message that is announced as larger than `limit` bytes is RESOURCE_EXHAUSTED, and nothing after it is read.
+ * The messages of a request, as whole ones, each made of what has come when it is asked for. Their sender is held back while
+ * enough waits. A message that is announced as larger than `limit` bytes is RESOURCE_EXHAUSTED, and nothing after it is read.
  */
 export class Envelopes {
   readonly #stream: Http2Stream;
   readonly #limit: number;
-  readonly #ready: Envelope[] = [];
-  #readyBytes = 0;
-  /** What has come of the next message. */
-  #chunks: Buffer[] = [];
-  #bytes = 0;
+  readonly #chunks = new Chunks();
   /** Length of the next message, once its prefix is here. */
   #length: number | undefined;
-  #ended = false;
+  #hasEnded = false;
   #failure: { reason: unknown } | undefined;
   #waiter: PromiseWithResolvers<Envelope | undefined> | undefined;
 
@@ -36,76 +33,67 @@ export class Envelopes {
     this.#stream = stream;
     this.#limit = limit;
     stream.onData = (chunk) => this.#receive(chunk);
-    stream.onEnd = () => this.#end();
+    stream.onEnd = () => {
+      this.#hasEnded = true;
+      this.#tell();
+    };
   }
 
   /** The next message, undefined after the last. One call at a time. */
   next(): Promise<Envelope | undefined> {
-    const envelope = this.#ready.shift();
-    if (envelope !== undefined) {
-      this.#readyBytes -= envelope.data.length;
-      if (this.#ready.length === 0) this.#stream.resume();
-      return Promise.resolve(envelope);
-    }
-    if (this.#failure !== undefined) return Promise.reject(this.#failure.reason);
-    if (this.#ended) return Promise.resolve(undefined);
     this.#waiter = Promise.withResolvers();
-    return this.#waiter.promise;
+    const { promise } = this.#waiter;
+    this.#tell();
+    return promise;
   }
 
   /** Ends them with `reason`, also for who waits. What has come is dropped. */
   fail(reason: unknown): void {
-    this.#ready.length = 0;
-    this.#break(reason);
+    this.#failure ??= { reason };
+    this.#chunks.clear();
+    this.#tell();
   }
 
   #receive(chunk: Buffer): void {
     if (this.#failure !== undefined) return;
-    this.#chunks.push(chunk);
-    this.#bytes += chunk.length;
-    if (this.#bytes < PREFIX_BYTES + (this.#length ?? 0)) return;
-    let bytes = this.#chunks.length === 1 ? chunk : Buffer.concat(this.#chunks);
-    while (bytes.length >= PREFIX_BYTES) {
-      this.#length ??= bytes.readUInt32BE(1);
-      if (this.#length > this.#limit) {
-        this.#stream.pause(); // until the answer is out; then what still comes is thrown away
-        this.#break(tooLarge(this.#length, this.#limit));
-        return;
-      }
-      const end = PREFIX_BYTES + this.#length;
-      if (bytes.length < end) break;
-      this.#deliver({ compressed: (bytes.readUInt8() & COMPRESSED) !== 0, data: bytes.subarray(PREFIX_BYTES, end) });
-      bytes = bytes.subarray(end);
-      this.#length = undefined;
-    }
-    this.#chunks = bytes.length === 0 ? [] : [bytes];
-    this.#bytes = bytes.length;
+    this.#chunks.add(chunk);
+    this.#tell();
+    if (this.#chunks.bytes > WAITING_BYTES && this.#isWhole()) this.#stream.pause();
   }
 
-  #deliver(envelope: Envelope): void {
-    if (this.#waiter !== undefined) {
-      this.#waiter.resolve(envelope);
-      this.#waiter = undefined;
+  /** Tells who waits, if there is what it waits for. */
+  #tell(): void {
+    const waiter = this.#waiter;
+    if (waiter === undefined) return;
+    const isWhole = this.#isWhole();
+    if (!isWhole && !this.#hasEnded && this.#failure === undefined) {
+      this.#stream.resume();
       return;
     }
-    this.#ready.push(envelope);
-    this.#readyBytes += envelope.data.length;
-    if (this.#readyBytes > WAITING_BYTES) this.#stream.pause();
+    this.#waiter = undefined;
+    if (this.#failure !== undefined) waiter.reject(this.#failure.reason);
+    else if (isWhole) waiter.resolve(this.#take());
+    else if (this.#chunks.bytes > 0) waiter.reject(incomplete());
+    else waiter.resolve(undefined);
   }
 
-  #end(): void {
-    if (this.#bytes > 0) this.#break(incomplete());
-    this.#ended = true;
-    this.#waiter?.resolve(undefined);
-    this.#waiter = undefined;
+  /** Whether the next message is here. Fails for one that is too large. */
+  #isWhole(): boolean {
+    if (this.#length === undefined) {
+      if (this.#chunks.bytes < PREFIX_BYTES) return false;
+      this.#length = this.#chunks.first(PREFIX_BYTES).readUInt32BE(1);
+    }
+    if (this.#length <= this.#limit) return this.#chunks.bytes >= PREFIX_BYTES + this.#length;
+    this.#stream.pause(); // until the answer is out; then what still comes is thrown away
+    this.#failure ??= { reason: tooLarge(this.#length, this.#limit) };
+    this.#chunks.clear();
+    return false;
   }
 
-  #break(reason: unknown): void {
-    this.#failure ??= { reason };
-    this.#chunks = [];
-    this.#bytes = 0;
-    this.#waiter?.reject(reason);
-    this.#waiter = undefined;
+  #take(): Envelope {
+    const bytes = this.#chunks.take(PREFIX_BYTES + (this.#length ?? 0));
+    this.#length = undefined;
+    return { compressed: (bytes.readUInt8() & COMPRESSED) !== 0, data: bytes.subarray(PREFIX_BYTES) };
   }
 }
 
@@ -125,8 +113,7 @@ export class OnlyEnvelope {
   readonly #stream: Http2Stream;
   readonly #limit: number;
   readonly #receiver: Receiver;
-  readonly #chunks: Buffer[] = [];
-  #bytes = 0;
+  readonly #chunks = new Chunks();
   /** Bytes of the message with its prefix, once that is here. */
   #length: number | undefined;
   #isOver = false;
@@ -143,17 +130,17 @@ export class OnlyEnvelope {
   fail(reason: unknown): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#chunks.length = 0;
+    this.#chunks.clear();
     this.#receiver.failed(reason);
   }
 
   #receive(chunk: Buffer): void {
     if (this.#isOver) return;
-    this.#chunks.push(chunk);
-    this.#bytes += chunk.length;
+    const chunks = this.#chunks;
+    chunks.add(chunk);
     if (this.#length === undefined) {
-      if (this.#bytes < PREFIX_BYTES) return;
-      const length = this.#joined().readUInt32BE(1);
+      if (chunks.bytes < PREFIX_BYTES) return;
+      const length = chunks.first(PREFIX_BYTES).readUInt32BE(1);
       if (length > this.#limit) {
         this.#stream.pause(); // until the answer is out; then what still comes is thrown away
         this.fail(tooLarge(length, this.#limit));
@@ -161,20 +148,16 @@ export class OnlyEnvelope {
       }
       this.#length = PREFIX_BYTES + length;
     }
-    if (this.#bytes > this.#length) this.fail(cardinality("received extra input message"));
+    if (chunks.bytes > this.#length) this.fail(cardinality("received extra input message"));
   }
 
   #end(): void {
-    if (this.#bytes === 0) this.fail(cardinality("missing input message"));
-    else if (this.#bytes !== this.#length) this.fail(incomplete());
+    const { bytes } = this.#chunks;
+    if (bytes === 0) this.fail(cardinality("missing input message"));
+    else if (bytes !== this.#length) this.fail(incomplete());
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#receiver.received(this.#joined());
-  }
-
-  #joined(): Buffer {
-    const [first] = this.#chunks;
-    return first !== undefined && this.#chunks.length === 1 ? first : Buffer.concat(this.#chunks);
+    this.#receiver.received(this.#chunks.take(bytes));
   }
 }
 

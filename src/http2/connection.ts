@@ -17,7 +17,7 @@ import {
   windowFrame,
 } from "./frame.ts";
 import { areTrailers, headOf } from "./head.ts";
-import { CompressionError, type Field, HeaderDecoder } from "./hpack.ts";
+import { CompressionError, type Field, HeaderDecoder, MAX_LIST_BYTES } from "./hpack.ts";
 import { type FrameHandler, FrameReader } from "./reader.ts";
 import { Recent } from "./recent.ts";
 import { PeerSettings } from "./settings.ts";
@@ -27,14 +27,12 @@ import { Writer } from "./writer.ts";
 
 /** What a client may send on all streams together before it is told that there is room for more, in bytes. */
 const CONNECTION_WINDOW = 1024 * 1024;
-/** In bytes, each field counted with 32 more (RFC 9113): above it clients refuse a call themselves, and their connection lives. */
-const MAX_HEADER_LIST = 64 * 1024;
-/** A request with more header fields is refused. */
-const MAX_FIELDS = 128;
-/** Answers to frames that a client does not read, in bytes, above which its connection is ended. */
-const MAX_UNREAD = 1024 * 1024;
+/** Answers to its frames that a client does not read, in bytes, above which its connection is ended. */
+const MAX_UNREAD = 256 * 1024;
 /** A client may take so long to read why it is sent away: what it still sends would make its system drop that unread. */
 const PARTING_MS = 250;
+/** And may say so much meanwhile. */
+const PARTING_BYTES = 1024 * 1024;
 
 export interface Http2Options {
   readonly usage: Usage;
@@ -67,9 +65,14 @@ export class Http2Connection implements FrameHandler, StreamOwner {
   readonly #streams = new Streams();
   /** Streams that are no more, for frames that come too late. */
   readonly #recent = new Recent();
-  /** The last stream that the client has opened, and the last that has sent when there was not room for all. */
+  /** Those that have more to send than there is room for, in the order of their turns. */
+  #waiting: Http2Stream[] = [];
+  /** The last stream that the client has opened; of those, the last that is served. */
   #lastId = 0;
-  #lastSent = 0;
+  #lastServed = 0;
+  /** Bytes of answers to frames since the client has read all. */
+  #unread = 0;
+  #partingBytes = 0;
   #receiveWindow = CONNECTION_WINDOW;
   #hasSettings = false;
   #isClosing = false;
@@ -90,20 +93,28 @@ export class Http2Connection implements FrameHandler, StreamOwner {
       settingsFrame([
         [Setting.MAX_CONCURRENT_STREAMS, options.usage.limits.streamsPerConnection],
         [Setting.INITIAL_WINDOW_SIZE, STREAM_WINDOW],
-        [Setting.MAX_HEADER_LIST_SIZE, MAX_HEADER_LIST],
+        [Setting.MAX_HEADER_LIST_SIZE, MAX_LIST_BYTES],
       ]),
     );
     this.writer.send(windowFrame(0, CONNECTION_WINDOW - WINDOW_BYTES));
     socket.on("data", (chunk) => {
       if (typeof chunk !== "string") this.read(chunk); // it never is: no encoding is set
     });
-    socket.on("drain", () => this.#sendOn());
+    socket.on("drain", () => {
+      this.#unread = 0;
+      this.#sendOn();
+    });
     socket.on("close", () => this.#lose(ErrorCode.CANCEL));
   }
 
   /** Takes what the client has sent. */
   read(chunk: Buffer): void {
-    if (this.#isOver) return; // its client is being sent away
+    if (this.#isOver) {
+      // Its client is being sent away. Read, or its system would not be told that what it was sent has come.
+      this.#partingBytes += chunk.length;
+      if (this.#partingBytes > PARTING_BYTES) this.#socket.destroy();
+      return;
+    }
     this.#now = performance.now();
     this.#heardAt = this.#now;
     this.#budget.at(this.#now);
@@ -111,24 +122,22 @@ export class Http2Connection implements FrameHandler, StreamOwner {
       this.#reader.read(chunk);
     } catch (error) {
       this.#fail(error);
-      return;
     }
-    if (this.writer.waitingBytes > MAX_UNREAD) this.#fail(new Overdone("unread"));
   }
 
   /** Opens no stream any more and tells the client so (GOAWAY); ends after the last stream. */
   close(): void {
     if (this.#isClosing || this.#isOver) return;
     this.#isClosing = true;
-    this.writer.send(goawayFrame(this.#lastId, ErrorCode.NO_ERROR));
-    for (const stream of this.#streams.after(0)) if (stream.isAnswered) stream.reset(ErrorCode.NO_ERROR);
+    this.writer.send(goawayFrame(this.#lastServed, ErrorCode.NO_ERROR));
+    for (const stream of this.#streams.all()) if (stream.isAnswered) stream.reset(ErrorCode.NO_ERROR);
     this.#settle();
   }
 
   /** Ends it, and every stream on it, at once. */
   destroy(): void {
     if (!this.#isOver) this.#end(ErrorCode.INTERNAL_ERROR);
-    this.#socket.destroySoon();
+    else setTimeout(() => this.#socket.destroy(), PARTING_MS);
   }
 
   /** Keeps its times within the limits; to be called often enough for the shortest of them. */
@@ -140,10 +149,10 @@ export class Http2Connection implements FrameHandler, StreamOwner {
       this.#drop("headerMs");
       return;
     }
-    for (const stream of this.#streams.after(0)) {
-      if (now - (stream.unreadSince(now) ?? now) < responseMs) continue;
+    for (const stream of this.#streams.all()) {
+      if (now - (stream.overdueSince(now) ?? now) < responseMs) continue;
       usage.refuse("responseMs"); // it would be kept for as long as its client likes
-      stream.reset(ErrorCode.CANCEL);
+      stream.reset(stream.isAnswered ? ErrorCode.NO_ERROR : ErrorCode.CANCEL);
     }
     if (this.#streams.size === 0 && now - this.#quietSince >= idleMs && !this.#isClosing) {
       usage.refuse("idleMs");
@@ -176,11 +185,9 @@ export class Http2Connection implements FrameHandler, StreamOwner {
     const stream = this.#streams.get(id);
     if (stream !== undefined) this.#takeTrailers(stream, fields, endsStream);
     else if (id > this.#lastId && id % 2 === 1) this.#open(id, fields, endsStream);
-    else {
-      const wasReset = id === 0 ? undefined : this.#recent.wasReset(id);
-      if (wasReset === undefined) throw protocolError(`stream ${id} cannot be opened`);
-      if (!wasReset) throw new ConnectionError(ErrorCode.STREAM_CLOSED, "HEADERS after a stream has ended");
-    }
+    else if (this.#recent.wasReset(id) === undefined) throw protocolError(`stream ${id} cannot be opened`);
+    else if (this.#recent.wasReset(id) === false)
+      throw new ConnectionError(ErrorCode.STREAM_CLOSED, "HEADERS after a stream has ended");
   }
 
   frame(type: number, flags: number, id: number, payload: Buffer): void {
@@ -190,7 +197,7 @@ export class Http2Connection implements FrameHandler, StreamOwner {
         return;
       case FrameType.PING:
         checkFrame(id === 0, payload.length === 8);
-        if ((flags & Flag.ACK) === 0) this.writer.send(frameOf(FrameType.PING, Flag.ACK, 0, payload));
+        if ((flags & Flag.ACK) === 0) this.#reply(frameOf(FrameType.PING, Flag.ACK, 0, payload));
         return;
       case FrameType.RST_STREAM:
         checkFrame(id !== 0 && !this.#isIdle(id), payload.length === 4);
@@ -205,6 +212,7 @@ export class Http2Connection implements FrameHandler, StreamOwner {
         return;
       case FrameType.PRIORITY: // says nothing any more (section 5.3.2)
         if (id === 0) throw protocolError("PRIORITY of no stream");
+        checkFrame(true, payload.length === 5 || !this.#isIdle(id));
         if (payload.length !== 5) this.#resetStream(id, ErrorCode.FRAME_SIZE_ERROR);
         return;
       case FrameType.PUSH_PROMISE:
@@ -221,6 +229,12 @@ export class Http2Connection implements FrameHandler, StreamOwner {
 
   answered(stream: Http2Stream): void {
     if (this.#isClosing) setTimeout(() => stream.reset(ErrorCode.NO_ERROR), PARTING_MS).unref();
+  }
+
+  waits(stream: Http2Stream): void {
+    if (stream.isWaiting) return;
+    stream.isWaiting = true;
+    this.#waiting.push(stream);
   }
 
   closed(stream: Http2Stream, wasReset: boolean): void {
@@ -264,17 +278,21 @@ export class Http2Connection implements FrameHandler, StreamOwner {
     if (this.#receiveWindow < 0) throw new ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than was granted");
     // Given back at once, whoever takes it: a stream that waits must hold up no other.
     if (this.#receiveWindow < CONNECTION_WINDOW / 2) {
-      this.writer.send(windowFrame(0, CONNECTION_WINDOW - this.#receiveWindow));
+      this.#reply(windowFrame(0, CONNECTION_WINDOW - this.#receiveWindow));
       this.#receiveWindow = CONNECTION_WINDOW;
     }
     const stream = this.#streams.get(id);
-    if (stream === undefined || stream.isComplete) this.#resetStream(id, ErrorCode.STREAM_CLOSED);
+    if (stream === undefined) {
+      // Sent before its client knew that it is over (section 5.1), unless it did.
+      if (this.#recent.wasReset(id) === false) this.#resetStream(id, ErrorCode.STREAM_CLOSED);
+    } else if (stream.isComplete) this.#resetStream(id, ErrorCode.STREAM_CLOSED);
     else if (!stream.announced(length)) this.#resetStream(id, ErrorCode.FLOW_CONTROL_ERROR);
   }
 
-  #takeTrailers(stream: Http2Stream, fields: readonly Field[], endsStream: boolean): void {
+  #takeTrailers(stream: Http2Stream, fields: readonly Field[] | undefined, endsStream: boolean): void {
     if (stream.isComplete) this.#resetStream(stream.id, ErrorCode.STREAM_CLOSED);
-    else if (!endsStream || !areTrailers(fields)) this.#resetStream(stream.id, ErrorCode.PROTOCOL_ERROR);
+    else if (!endsStream || fields === undefined || !areTrailers(fields))
+      this.#resetStream(stream.id, ErrorCode.PROTOCOL_ERROR);
     else this.#complete(stream);
   }
 
@@ -282,18 +300,23 @@ export class Http2Connection implements FrameHandler, StreamOwner {
     if (!stream.complete()) this.#resetStream(stream.id, ErrorCode.PROTOCOL_ERROR);
   }
 
-  #open(id: number, fields: readonly Field[], endsStream: boolean): void {
+  /** `fields`: undefined for too many of them. */
+  #open(id: number, fields: readonly Field[] | undefined, endsStream: boolean): void {
     const { usage, serve } = this.#options;
     this.#lastId = id;
-    if (this.#isClosing) return; // its client knows by GOAWAY
+    if (this.#isClosing) {
+      this.#recent.add(id, true); // its client is told by GOAWAY that it is not served
+      return;
+    }
+    this.#lastServed = id;
     if (this.#streams.size >= usage.limits.streamsPerConnection) {
       usage.refuse("streamsPerConnection");
       this.#refuse(id, ErrorCode.REFUSED_STREAM);
       return;
     }
-    const head = fields.length > MAX_FIELDS ? undefined : headOf(fields);
+    const head = fields && headOf(fields);
     if (head === undefined) {
-      this.#resetStream(id, fields.length > MAX_FIELDS ? ErrorCode.ENHANCE_YOUR_CALM : ErrorCode.PROTOCOL_ERROR);
+      this.#resetStream(id, fields === undefined ? ErrorCode.ENHANCE_YOUR_CALM : ErrorCode.PROTOCOL_ERROR);
       return;
     }
     if (!usage.take("streams")) {
@@ -314,13 +337,12 @@ export class Http2Connection implements FrameHandler, StreamOwner {
     this.#hasSettings = true;
     const before = this.#peer.initialWindow;
     this.#peer.take(payload);
-    this.writer.send(frameOf(FrameType.SETTINGS, Flag.ACK, 0, Buffer.alloc(0)));
+    this.#reply(frameOf(FrameType.SETTINGS, Flag.ACK, 0, Buffer.alloc(0)));
     const more = this.#peer.initialWindow - before;
     if (more === 0) return;
-    for (const stream of this.#streams.after(0)) {
+    for (const stream of this.#streams.all())
       if (!stream.widen(more)) throw new ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large");
-      stream.sendOn();
-    }
+      else if (stream.hasMore) stream.sendOn();
   }
 
   #widen(id: number, bytes: number): void {
@@ -328,7 +350,7 @@ export class Http2Connection implements FrameHandler, StreamOwner {
     if (id !== 0) {
       if (bytes === 0) this.#resetStream(id, ErrorCode.PROTOCOL_ERROR);
       else if (stream?.widen(bytes) === false) this.#resetStream(id, ErrorCode.FLOW_CONTROL_ERROR);
-      else stream?.sendOn();
+      else if (stream?.hasMore) stream.sendOn();
       return;
     }
     if (bytes === 0) throw protocolError("WINDOW_UPDATE of nothing");
@@ -339,14 +361,26 @@ export class Http2Connection implements FrameHandler, StreamOwner {
     if (wasEmpty) this.#sendOn();
   }
 
-  /** Lets all streams send that wait, each in its turn. */
+  /** Lets all streams send that wait, each in its turn: who could not send all of it comes after the others. */
   #sendOn(): void {
-    for (const stream of this.#streams.after(this.#lastSent)) {
-      if (this.sendWindow <= 0 || this.writer.isFull) return;
-      if (!stream.hasMore) continue;
-      this.#lastSent = stream.id;
+    const streams = this.#waiting;
+    this.#waiting = [];
+    let turn = 0;
+    for (; turn < streams.length && this.sendWindow > 0 && !this.writer.isFull; turn++) {
+      const stream = streams[turn];
+      if (stream === undefined) continue;
+      stream.isWaiting = false;
       stream.sendOn();
     }
+    if (turn < streams.length) this.#waiting = [...streams.slice(turn), ...this.#waiting];
+  }
+
+  /** Answers a frame. A client that makes the server do so and does not read it is ended. */
+  #reply(bytes: Buffer<ArrayBuffer>): void {
+    this.writer.send(bytes);
+    if (!this.writer.isFull) return;
+    this.#unread += bytes.length;
+    if (this.#unread > MAX_UNREAD) throw new Overdone("unread");
   }
 
   /** For the fault of a client, who may not do so without end either. */
@@ -359,7 +393,7 @@ export class Http2Connection implements FrameHandler, StreamOwner {
 
   #refuse(id: number, code: number): void {
     this.#recent.add(id, true);
-    this.writer.send(resetFrame(id, code));
+    this.#reply(resetFrame(id, code));
   }
 
   #isIdle(id: number): boolean {
@@ -401,32 +435,29 @@ export class Http2Connection implements FrameHandler, StreamOwner {
 
   /** Tells the client why, and closes the connection once it can have read that. */
   #end(code: number): void {
-    this.writer.send(goawayFrame(this.#lastId, code));
+    this.writer.send(goawayFrame(this.#lastServed, code));
     this.#lose(code);
-    this.#part();
+    this.#part(PARTING_MS);
   }
 
   #lose(code: number): void {
     this.#isOver = true;
-    for (const stream of this.#streams.after(0)) stream.lose(code);
+    for (const stream of this.#streams.all()) stream.lose(code);
   }
 
-  /** Closes it after its last stream. */
+  /** Closes it after its last stream, once its client has read all: for that it has as long as for any answer. */
   #settle(): void {
     if (!this.#isClosing || this.#isOver || this.#streams.size > 0) return;
     this.#isOver = true;
-    this.#part();
+    this.#part(this.#options.usage.limits.responseMs);
   }
 
-  #part(): void {
+  #part(patienceMs: number): void {
     const socket = this.#socket;
     this.writer.flush();
-    let timer: NodeJS.Timeout | undefined;
-    socket.once("end", () => socket.destroy());
+    const timer = setTimeout(() => socket.destroy(), patienceMs);
     socket.once("close", () => clearTimeout(timer));
-    socket.end(() => {
-      timer = setTimeout(() => socket.destroy(), PARTING_MS);
-    });
+    socket.end();
   }
 }
 

@@ -2,6 +2,7 @@ import { createContextValues } from "@connectrpc/connect";
 import type { UniversalServerRequest, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { type Answer, callerGone, type Exchange, type HeaderFields } from "../exchange.ts";
 import { connectionKey } from "../limits.ts";
+import { Chunks } from "./chunks.ts";
 import { ErrorCode } from "./frame.ts";
 import { encodeHeaders } from "./hpack.ts";
 import type { Http2Stream } from "./stream.ts";
@@ -43,6 +44,10 @@ export class Http2Exchange implements Exchange {
   }
 
   answer({ status, headers, body }: Answer): void {
+    if (this.#stream.hasHead) {
+      this.cut();
+      return;
+    }
     const bytes = typeof body === "string" ? Buffer.from(body) : body;
     this.#begin(status, Object.entries(headers), bytes.length === 0);
     if (bytes.length > 0) this.#stream.write(bytes);
@@ -54,7 +59,7 @@ export class Http2Exchange implements Exchange {
     return {
       httpVersion: "2.0",
       method,
-      url: new URL(path, `${scheme}://${authority}`).toString(),
+      url: new URL(`${scheme}://${authority}${path}`).toString(),
       header: new Headers(Object.entries(headers)),
       body: this.#body,
       signal: this.#abort.signal,
@@ -97,8 +102,7 @@ export class Http2Exchange implements Exchange {
 /** The content of a request. */
 class Body implements AsyncIterable<Uint8Array> {
   readonly #stream: Http2Stream;
-  readonly #chunks: Buffer[] = [];
-  #bytes = 0;
+  readonly #chunks = new Chunks();
   #isComplete = false;
   #failure: { reason: unknown } | undefined;
   #reader: PromiseWithResolvers<void> | undefined;
@@ -106,9 +110,8 @@ class Body implements AsyncIterable<Uint8Array> {
   constructor(stream: Http2Stream) {
     this.#stream = stream;
     stream.onData = (chunk) => {
-      this.#chunks.push(Buffer.from(chunk)); // a copy, as it may wait for long and keep what it came with
-      this.#bytes += chunk.length;
-      if (this.#bytes > WAITING_BYTES) stream.pause();
+      this.#chunks.add(chunk);
+      if (this.#chunks.bytes > WAITING_BYTES) stream.pause();
       this.#reader?.resolve();
     };
     stream.onEnd = () => {
@@ -125,11 +128,10 @@ class Body implements AsyncIterable<Uint8Array> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
     for (;;) {
-      const chunk = this.#chunks.shift();
-      if (chunk !== undefined) {
-        this.#bytes -= chunk.length;
-        if (this.#chunks.length === 0) this.#stream.resume();
-        yield chunk;
+      if (this.#chunks.bytes > 0) {
+        const bytes = this.#chunks.take(this.#chunks.bytes);
+        this.#stream.resume();
+        yield bytes;
       } else if (this.#failure !== undefined) throw this.#failure.reason;
       else if (this.#isComplete) return;
       else {

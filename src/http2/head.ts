@@ -5,7 +5,7 @@ import type { Field } from "./hpack.ts";
 export interface Head {
   readonly method: string;
   readonly scheme: string;
-  /** Empty where the client named none. */
+  /** Or what `host` says; empty where neither is there. */
   readonly authority: string;
   /** With its query. */
   readonly path: string;
@@ -43,13 +43,13 @@ export function headOf(fields: readonly Field[]): Head | undefined {
     headers[name] = known === undefined ? value : `${known}${name === "cookie" ? "; " : ", "}${value}`;
   }
   // CONNECT has neither scheme nor path, and is of no use here.
-  if (!method || !scheme || !path) return undefined;
+  if (!method || !scheme || !path || !(path.startsWith("/") || path === "*")) return undefined;
   const contentLength = headers["content-length"];
   if (contentLength !== undefined && !/^\d{1,15}$/.test(contentLength)) return undefined;
   return {
     method,
     scheme,
-    authority: authority ?? "",
+    authority: authority ?? headers.host ?? "",
     path,
     headers,
     contentLength: contentLength === undefined ? undefined : Number(contentLength),

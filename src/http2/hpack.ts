@@ -34,8 +34,13 @@ const STATIC: readonly (readonly [name: string, value: string])[] = [
 const TABLE_BYTES = 4096;
 /** What a field counts in the table beside its name and value. */
 const ENTRY_BYTES = 32;
+/** A request has no more fields, which here count as in the table: as clients are told by SETTINGS_MAX_HEADER_LIST_SIZE. */
+const MAX_FIELDS = 128;
+export const MAX_LIST_BYTES = 64 * 1024;
 /** No number of ours is as large; a longer one is not read to its end. */
 const MOST = 2 ** 28;
+
+const EMPTY = Buffer.alloc(0);
 
 /** A header block that cannot be read: nor can any after it (RFC 9113 section 4.3). */
 export class CompressionError extends Error {
@@ -56,23 +61,53 @@ export class HeaderDecoder {
   readonly #table: Field[] = [];
   #tableBytes = 0;
   #mostBytes = TABLE_BYTES;
-  #block: Buffer = Buffer.alloc(0);
+  #block: Buffer = EMPTY;
   #at = 0;
 
-  /** The fields of a whole block, in their order. Throws CompressionError. */
-  decode(block: Buffer): Field[] {
+  /**
+   * The fields of a whole block, in their order; undefined for more of them, or larger ones, than a request may have: a few
+   * bytes can stand for many. Throws CompressionError.
+   */
+  decode(block: Buffer): Field[] | undefined {
     this.#block = block;
     this.#at = 0;
     const fields: Field[] = [];
+    let count = 0;
+    let bytes = 0;
     while (this.#at < block.length) {
       const first = block[this.#at] ?? 0;
-      if ((first & 0x80) !== 0) fields.push(this.#indexed(this.#integer(7)));
-      else if ((first & 0x40) !== 0) fields.push(this.#keep(this.#literal(6)));
-      else if ((first & 0x20) === 0) fields.push(this.#literal(4));
-      else if (fields.length > 0) throw new CompressionError("the size of the table changes behind a field");
-      else this.#resize(this.#integer(5));
+      if ((first & 0xe0) === 0x20) {
+        if (count > 0) throw new CompressionError("the size of the table changes behind a field");
+        this.#resize(this.#integer(5));
+        continue;
+      }
+      count += 1;
+      const isIndexed = (first & 0x80) !== 0;
+      const isKept = !isIndexed && (first & 0x40) !== 0;
+      // What comes after too much has to be read for the sake of the table alone.
+      const isTooMuch = count > MAX_FIELDS || bytes > MAX_LIST_BYTES;
+      if (isTooMuch && !isIndexed && !isKept) {
+        this.#skipLiteral();
+        continue;
+      }
+      const field = isIndexed ? this.#indexed(this.#integer(7)) : this.#literal(isKept ? 6 : 4);
+      if (isKept) this.#keep(field);
+      bytes += sizeOf(field);
+      if (!isTooMuch) fields.push(field);
     }
-    return fields;
+    this.#block = EMPTY;
+    return count > MAX_FIELDS || bytes > MAX_LIST_BYTES ? undefined : fields;
+  }
+
+  #skipLiteral(): void {
+    if (this.#integer(4) === 0) this.#skipString();
+    this.#skipString();
+  }
+
+  #skipString(): void {
+    const length = this.#integer(7);
+    this.#at += length;
+    if (this.#at > this.#block.length) throw new CompressionError("the block ends within a string");
   }
 
   #literal(prefixBits: number): Field {
@@ -90,11 +125,10 @@ export class HeaderDecoder {
     return field;
   }
 
-  #keep(field: Field): Field {
+  #keep(field: Field): void {
     this.#table.push(field);
     this.#tableBytes += sizeOf(field);
     this.#evict();
-    return field;
   }
 
   #resize(bytes: number): void {

@@ -1,4 +1,4 @@
-/** So many are known. A frame that comes later than that is taken for a mistake of its client. */
+/** So many are known. */
 const KNOWN = 256;
 
 /** The streams of a connection that ended last. */
@@ -14,9 +14,9 @@ export class Recent {
     this.#next = (this.#next + 1) % KNOWN;
   }
 
-  /** True: its client may have sent more of it before it knew that it is over. False: it knew. Undefined: not known here. */
+  /** True: its client may have sent more of it before it knew that it is over. False: it knew. Undefined: not known any more. */
   wasReset(id: number): boolean | undefined {
-    const place = this.#ids.lastIndexOf(id);
+    const place = id === 0 ? -1 : this.#ids.indexOf(id);
     return place < 0 ? undefined : this.#wereReset[place] === 1;
   }
 }

@@ -19,6 +19,8 @@ import { memoryFor, type Writer } from "./writer.ts";
 export const STREAM_WINDOW = 256 * 1024;
 /** How much of a request is thrown away after its answer; about what a client sends before it can notice. */
 const DISMISSED_BYTES = 1024 * 1024;
+/** What is sent at once, in bytes: all of a message of output or log, which are of 32 KiB. */
+const PART_BYTES = 2 * FRAME_BYTES + 512;
 /** Answers of up to so many bytes are put together as one, in bytes. */
 const SHORT_BYTES = 2 * 1024;
 
@@ -31,6 +33,8 @@ export interface StreamOwner {
   told(block: Uint8Array): Uint8Array;
   /** The stream is answered, and its request goes on. */
   answered(stream: Http2Stream): void;
+  /** The connection has no room for what the stream has to send: `sendOn` is to be called when it has. */
+  waits(stream: Http2Stream): void;
   /** The stream is no more; `wasReset`: by the server. */
   closed(stream: Http2Stream, wasReset: boolean): void;
 }
@@ -73,13 +77,15 @@ export class Http2Stream {
   #isComplete = false;
 
   #pieces: Piece[] = [];
+  /** Whether its connection keeps it for `sendOn`. The connection's own. */
+  isWaiting = false;
   #isFull = false;
   #hasHead = false;
   /** What ends the answer, once that is known: null is nothing. */
   #trailers: Uint8Array | null | undefined;
   #isAnswered = false;
   #isClosed = false;
-  #unreadSince: number | undefined;
+  #overdueSince: number | undefined;
 
   constructor(id: number, head: Head, owner: StreamOwner, sendWindow: number) {
     this.id = id;
@@ -127,7 +133,7 @@ export class Http2Stream {
    * waits for the client to read; then `onRoom` tells when another may come.
    */
   write(head: Uint8Array, data: Uint8Array = EMPTY): boolean {
-    if (this.#isClosed || this.#trailers !== undefined) return true;
+    if (this.#isClosed || this.#isAnswered || this.#trailers !== undefined) return true;
     this.#pieces.push({ head, data, sent: 0 });
     this.sendOn();
     this.#isFull = this.#pieces.length > 0;
@@ -136,7 +142,7 @@ export class Http2Stream {
 
   /** Its end, after what has been written; with trailers, as a whole block, or without. */
   end(trailers: Uint8Array | null): void {
-    if (this.#isClosed || this.#trailers !== undefined) return;
+    if (this.#isClosed || this.#isAnswered || this.#trailers !== undefined) return;
     this.#trailers = trailers;
     this.sendOn();
   }
@@ -144,7 +150,7 @@ export class Http2Stream {
   /** All of it at once. */
   answer(block: Uint8Array, content: Uint8Array, trailers: Uint8Array): void {
     const isShort = block.length + content.length + trailers.length <= SHORT_BYTES;
-    const hasRoom = content.length <= Math.min(this.#sendWindow, this.#owner.sendWindow);
+    const hasRoom = content.length <= Math.min(this.#sendWindow, this.#owner.sendWindow) && !this.#owner.writer.isFull;
     if (!isShort || !hasRoom || this.#hasHead || this.#isClosed) {
       this.respond(block);
       this.write(content);
@@ -191,10 +197,15 @@ export class Http2Stream {
 
   /** Sends what there is room for. */
   sendOn(): void {
+    if (this.#isClosed) return;
     for (let piece = this.#pieces[0]; piece !== undefined; piece = this.#pieces[0]) {
       const left = piece.head.length + piece.data.length - piece.sent;
-      const bytes = Math.min(left, this.#sendWindow, this.#owner.sendWindow);
-      if ((bytes <= 0 && left > 0) || this.#owner.writer.isFull) return;
+      const bytes = Math.min(left, this.#sendWindow, this.#owner.sendWindow, PART_BYTES);
+      if (this.#sendWindow <= 0 && left > 0) return; // its client tells when there is room
+      if (this.#owner.writer.isFull || (bytes <= 0 && left > 0)) {
+        this.#owner.waits(this);
+        return;
+      }
       if (bytes > 0) this.#sendPart(piece, bytes);
       if (bytes === left) this.#pieces.shift();
     }
@@ -245,11 +256,11 @@ export class Http2Stream {
     this.onLost(code);
   }
 
-  /** Since when an answer that is complete waits to be read; undefined: it does not. In ms, like `now`. */
-  unreadSince(now: number): number | undefined {
-    if (this.#trailers === undefined || this.#isAnswered) return undefined;
-    this.#unreadSince ??= now;
-    return this.#unreadSince;
+  /** Since when its answer is complete and the client has not read it, or not said all; undefined: it is not. In ms, like `now`. */
+  overdueSince(now: number): number | undefined {
+    if (this.#trailers === undefined && !this.#isAnswered) return undefined;
+    this.#overdueSince ??= now;
+    return this.#overdueSince;
   }
 
   #sendPart(piece: Piece, bytes: number): void {

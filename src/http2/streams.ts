@@ -26,10 +26,9 @@ export class Streams {
     if (this.#streams[place]?.id === id) this.#streams.splice(place, 1);
   }
 
-  /** All that are open now, those above `id` first. */
-  after(id: number): Http2Stream[] {
-    const place = this.#placeOf(id + 1);
-    return [...this.#streams.slice(place), ...this.#streams.slice(0, place)];
+  /** Those that are open now, by their ids. */
+  all(): Http2Stream[] {
+    return [...this.#streams];
   }
 
   /** Of the first whose id is not smaller. */

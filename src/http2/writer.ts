@@ -37,11 +37,6 @@ export class Writer {
     return this.#socket.writableNeedDrain;
   }
 
-  /** Bytes that wait for the client to read them. */
-  get waitingBytes(): number {
-    return this.#socket.writableLength;
-  }
-
   /** Nobody may change the bytes from now on: those of `memoryFor` are used again. */
   send(bytes: Buffer<ArrayBuffer>): void {
     if (bytes.length >= LONG_BYTES) {

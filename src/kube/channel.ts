@@ -30,8 +30,12 @@ const INPUT_FRAME = 32 * 1024;
 const inputFrame = new Uint8Array(1 + INPUT_FRAME);
 /** What one piece of output holds at most: what waits is joined up to it, what is larger is cut. */
 const OUTPUT_FRAME = 32 * 1024;
-/** Output that follows a piece within this time is gathered for as long at most: one message of 32 KiB costs less than four. */
+/**
+ * Output that follows a piece within this time is gathered for as long at most, unless there is so much of it that to put it
+ * together costs more than another message. In ms and bytes.
+ */
 const GATHER_MS = 1;
+const GATHER_BYTES = 8 * 1024;
 /** Bun's WebSocket tells nobody when its buffer drains (1.4.5), so writers look: soon at first, then less often. */
 const DRAIN_POLL_MS = { min: 1, max: 16 };
 /** The kubelet keeps some MiB of input for a process that does not read, then stops answering even pings. */
@@ -134,7 +138,7 @@ export class Channel implements ExecChannel {
   async next(): Promise<Output | undefined> {
     for (;;) {
       const isBusy = performance.now() - this.#takenAt < GATHER_MS;
-      if (this.#over || this.#waitingBytes >= (isBusy ? OUTPUT_FRAME : 1)) break;
+      if (this.#over || this.#waitingBytes >= (isBusy ? GATHER_BYTES : 1)) break;
       await this.#arrival(isBusy);
     }
     const next = this.#take();
@@ -148,7 +152,7 @@ export class Channel implements ExecChannel {
   async #arrival(isBusy: boolean): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#wake = resolve;
-    this.#wakeAt = isBusy ? OUTPUT_FRAME : 1;
+    this.#wakeAt = isBusy ? GATHER_BYTES : 1;
     const timer = isBusy ? setTimeout(resolve, GATHER_MS) : undefined;
     await promise;
     clearTimeout(timer);

@@ -1,0 +1,54 @@
+/** Chunks of up to so many bytes together are made one. */
+const JOINED_BYTES = 4 * 1024;
+
+/** Bytes as they have come, in their order, that wait to be taken. A flood of small pieces costs little more than its bytes. */
+export class Chunks {
+  readonly #chunks: Buffer[] = [];
+  #bytes = 0;
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  add(chunk: Buffer): void {
+    this.#bytes += chunk.length;
+    const place = this.#chunks.length - 1;
+    const last = this.#chunks[place];
+    if (last !== undefined && last.length + chunk.length <= JOINED_BYTES)
+      this.#chunks[place] = Buffer.concat([last, chunk]);
+    else this.#chunks.push(kept(chunk));
+  }
+
+  /** The first `count` bytes, which must be there, and maybe more; they stay. */
+  first(count: number): Buffer {
+    const [first] = this.#chunks;
+    if (first !== undefined && first.length >= count) return first;
+    let parts = 0;
+    for (let bytes = 0; bytes < count && parts < this.#chunks.length; parts++)
+      bytes += this.#chunks[parts]?.length ?? 0;
+    const joined = Buffer.concat(this.#chunks.slice(0, parts));
+    this.#chunks.splice(0, parts, joined);
+    return joined;
+  }
+
+  /** The first `count` bytes, which must be there. */
+  take(count: number): Buffer {
+    if (count === 0) return EMPTY;
+    const first = this.first(count);
+    if (first.length === count) this.#chunks.shift();
+    else this.#chunks[0] = first.subarray(count);
+    this.#bytes -= count;
+    return first.length === count ? first : first.subarray(0, count);
+  }
+
+  clear(): void {
+    this.#chunks.length = 0;
+    this.#bytes = 0;
+  }
+}
+
+const EMPTY = Buffer.alloc(0);
+
+/** Copied where it is a small part of the memory that it stands in, which would be kept with it. */
+const kept = (chunk: Buffer): Buffer =>
+  chunk.buffer.byteLength > Math.max(JOINED_BYTES, 2 * chunk.length) ? Buffer.from(chunk) : chunk;
