@@ -134,6 +134,7 @@ export class Http2Stream {
    */
   write(head: Uint8Array, data: Uint8Array = EMPTY): boolean {
     if (this.#isClosed || this.#isAnswered || this.#trailers !== undefined) return true;
+    if (head.length + data.length === 0) return !this.#isFull;
     this.#pieces.push({ head, data, sent: 0 });
     this.sendOn();
     this.#isFull = this.#pieces.length > 0;
@@ -201,12 +202,12 @@ export class Http2Stream {
     for (let piece = this.#pieces[0]; piece !== undefined; piece = this.#pieces[0]) {
       const left = piece.head.length + piece.data.length - piece.sent;
       const bytes = Math.min(left, this.#sendWindow, this.#owner.sendWindow, PART_BYTES);
-      if (this.#sendWindow <= 0 && left > 0) return; // its client tells when there is room
-      if (this.#owner.writer.isFull || (bytes <= 0 && left > 0)) {
+      if (this.#sendWindow <= 0) return; // its client tells when there is room
+      if (this.#owner.writer.isFull || bytes <= 0) {
         this.#owner.waits(this);
         return;
       }
-      if (bytes > 0) this.#sendPart(piece, bytes);
+      this.#sendPart(piece, bytes);
       if (bytes === left) this.#pieces.shift();
     }
     if (this.#trailers !== undefined && !this.#isAnswered) this.#sendEnd(this.#trailers);
