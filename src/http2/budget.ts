@@ -20,7 +20,7 @@ const ALLOWANCES = {
   /** RST_STREAM: cancelled calls, deadlines; one for each call that ended before its client had said all. */
   resets: { burst: 1_500, perSecond: 500 },
   /** Bytes of header blocks, which have to be decoded in full. */
-  headerBytes: { burst: 4 * 1024 * 1024, perSecond: 4 * 1024 * 1024 },
+  headerBytes: { burst: 8 * 1024 * 1024, perSecond: 4 * 1024 * 1024 },
   pings: { burst: 1_000, perSecond: 10_000 },
   settings: { burst: 100, perSecond: 10 },
   /** WINDOW_UPDATE, and DATA of a few bytes or none: keystrokes, resizes, small messages. */
