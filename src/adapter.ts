@@ -11,8 +11,8 @@ import { boundedSignal, unlessAborted } from "./time.ts";
 
 /** Longest time that a timer can count, in milliseconds; some 24 days. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
-/** Characters of an unknown path that are worth a line of the log. */
-const MAX_LOGGED_PATH = 200;
+/** Characters of an unknown path that are said again, in the log and to its caller. */
+const MAX_SAID_PATH = 200;
 
 export interface AdapterOptions {
   readonly routes: (router: ConnectRouter) => void;
@@ -48,12 +48,12 @@ export function rpcHandler(options: AdapterOptions): HttpHandler {
 
   return (exchange) => {
     const { path } = exchange;
+    const rpc = path.slice(0, MAX_SAID_PATH);
     const handler = handlers.get(path);
     const reason =
       closed() ??
-      (handler === undefined ? unimplemented(path, services) : unsupported(handler, exchange)) ??
+      (handler === undefined ? unimplemented(rpc, services) : unsupported(handler, exchange)) ??
       excessive(exchange, usage);
-    const rpc = path.slice(0, MAX_LOGGED_PATH);
     try {
       if (reason !== undefined) {
         log.debug({ rpc, error: reason }, "call refused");

@@ -49,6 +49,7 @@ export class Chunks {
 
 const EMPTY = Buffer.alloc(0);
 
-/** Copied where it is a small part of the memory that it stands in, which would be kept with it. */
+/** Copied where it is a small part of the memory that it stands in, which would be kept with it; more than this share is worth no copy. */
+const SHARE = 1 / 4;
 const kept = (chunk: Buffer): Buffer =>
-  chunk.buffer.byteLength > Math.max(JOINED_BYTES, 2 * chunk.length) ? Buffer.from(chunk) : chunk;
+  chunk.length < SHARE * chunk.buffer.byteLength && chunk.buffer.byteLength > JOINED_BYTES ? Buffer.from(chunk) : chunk;

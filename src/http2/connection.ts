@@ -185,9 +185,7 @@ export class Http2Connection implements FrameHandler, StreamOwner {
     const stream = this.#streams.get(id);
     if (stream !== undefined) this.#takeTrailers(stream, fields, endsStream);
     else if (id > this.#lastId && id % 2 === 1) this.#open(id, fields, endsStream);
-    else if (this.#recent.wasReset(id) === undefined) throw protocolError(`stream ${id} cannot be opened`);
-    else if (this.#recent.wasReset(id) === false)
-      throw new ConnectionError(ErrorCode.STREAM_CLOSED, "HEADERS after a stream has ended");
+    else this.#takeLateHeaders(id);
   }
 
   frame(type: number, flags: number, id: number, payload: Buffer): void {
@@ -239,6 +237,7 @@ export class Http2Connection implements FrameHandler, StreamOwner {
 
   closed(stream: Http2Stream, wasReset: boolean): void {
     this.#streams.delete(stream);
+    if (stream.isWaiting) this.#waiting = this.#waiting.filter((each) => each !== stream);
     this.#recent.add(stream.id, wasReset);
     this.#options.usage.give("streams");
     if (this.#streams.size > 0) return;
@@ -275,7 +274,6 @@ export class Http2Connection implements FrameHandler, StreamOwner {
   #announceData(id: number, length: number): void {
     if (id === 0 || this.#isIdle(id)) throw protocolError("DATA of a stream that is not open");
     this.#receiveWindow -= length;
-    if (this.#receiveWindow < 0) throw new ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than was granted");
     // Given back at once, whoever takes it: a stream that waits must hold up no other.
     if (this.#receiveWindow < CONNECTION_WINDOW / 2) {
       this.#reply(windowFrame(0, CONNECTION_WINDOW - this.#receiveWindow));
@@ -287,6 +285,14 @@ export class Http2Connection implements FrameHandler, StreamOwner {
       if (this.#recent.wasReset(id) === false) this.#resetStream(id, ErrorCode.STREAM_CLOSED);
     } else if (stream.isComplete) this.#resetStream(id, ErrorCode.STREAM_CLOSED);
     else if (!stream.announced(length)) this.#resetStream(id, ErrorCode.FLOW_CONTROL_ERROR);
+  }
+
+  /** Of a stream that is not open any more: its client may not have known, when they are the trailers of one that was reset. */
+  #takeLateHeaders(id: number): void {
+    const wasReset = this.#recent.wasReset(id);
+    if (wasReset === false) throw new ConnectionError(ErrorCode.STREAM_CLOSED, "HEADERS after a stream has ended");
+    const mayBeForgotten = id % 2 === 1 && !this.#recent.isWhole;
+    if (wasReset === undefined && !mayBeForgotten) throw protocolError(`stream ${id} cannot be opened`);
   }
 
   #takeTrailers(stream: Http2Stream, fields: readonly Field[] | undefined, endsStream: boolean): void {
@@ -316,7 +322,8 @@ export class Http2Connection implements FrameHandler, StreamOwner {
     }
     const head = fields && headOf(fields);
     if (head === undefined) {
-      this.#resetStream(id, fields === undefined ? ErrorCode.ENHANCE_YOUR_CALM : ErrorCode.PROTOCOL_ERROR);
+      this.#spend(this.#budget.spend("resets"));
+      this.#refuse(id, fields === undefined ? ErrorCode.ENHANCE_YOUR_CALM : ErrorCode.PROTOCOL_ERROR);
       return;
     }
     if (!usage.take("streams")) {
@@ -372,7 +379,8 @@ export class Http2Connection implements FrameHandler, StreamOwner {
       stream.isWaiting = false;
       stream.sendOn();
     }
-    if (turn < streams.length) this.#waiting = [...streams.slice(turn), ...this.#waiting];
+    const rest = streams.slice(turn).filter((stream) => !stream.isClosed);
+    if (rest.length > 0) this.#waiting = [...rest, ...this.#waiting];
   }
 
   /** Answers a frame. A client that makes the server do so and does not read it is ended. */
@@ -387,10 +395,11 @@ export class Http2Connection implements FrameHandler, StreamOwner {
   #resetStream(id: number, code: number): void {
     this.#spend(this.#budget.spend("resets"));
     const stream = this.#streams.get(id);
-    if (stream === undefined) this.#refuse(id, code);
+    if (stream === undefined) this.#reply(resetFrame(id, code));
     else stream.reset(code);
   }
 
+  /** Does not open a stream. */
   #refuse(id: number, code: number): void {
     this.#recent.add(id, true);
     this.#reply(resetFrame(id, code));

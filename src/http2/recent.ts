@@ -5,13 +5,19 @@ const KNOWN = 256;
 export class Recent {
   readonly #ids = new Int32Array(KNOWN);
   readonly #wereReset = new Uint8Array(KNOWN);
-  #next = 0;
+  #count = 0;
 
-  /** `wasReset`: by the server. */
+  /** Once for each stream. `wasReset`: by the server. */
   add(id: number, wasReset: boolean): void {
-    this.#ids[this.#next] = id;
-    this.#wereReset[this.#next] = wasReset ? 1 : 0;
-    this.#next = (this.#next + 1) % KNOWN;
+    const place = this.#count % KNOWN;
+    this.#ids[place] = id;
+    this.#wereReset[place] = wasReset ? 1 : 0;
+    this.#count += 1;
+  }
+
+  /** Whether no stream that has ended is forgotten yet. */
+  get isWhole(): boolean {
+    return this.#count <= KNOWN;
   }
 
   /** True: its client may have sent more of it before it knew that it is over. False: it knew. Undefined: not known any more. */

@@ -81,6 +81,9 @@ export class Http2Stream {
   isWaiting = false;
   #isFull = false;
   #hasHead = false;
+  /** The head of the answer, while it has not left; `#isHeadAll`: nothing comes after it. */
+  #block: Uint8Array | undefined;
+  #isHeadAll = false;
   /** What ends the answer, once that is known: null is nothing. */
   #trailers: Uint8Array | null | undefined;
   #isAnswered = false;
@@ -124,8 +127,9 @@ export class Http2Stream {
   respond(block: Uint8Array, isAll = false): void {
     if (this.#isClosed || this.#hasHead) return;
     this.#hasHead = true;
-    this.#owner.writer.send(headerFrames(this.id, this.#owner.told(block), isAll));
-    if (isAll) this.#finish();
+    this.#block = block;
+    this.#isHeadAll = isAll;
+    this.sendOn();
   }
 
   /**
@@ -133,7 +137,7 @@ export class Http2Stream {
    * waits for the client to read; then `onRoom` tells when another may come.
    */
   write(head: Uint8Array, data: Uint8Array = EMPTY): boolean {
-    if (this.#isClosed || this.#isAnswered || this.#trailers !== undefined) return true;
+    if (this.#isOver) return true;
     if (head.length + data.length === 0) return !this.#isFull;
     this.#pieces.push({ head, data, sent: 0 });
     this.sendOn();
@@ -143,7 +147,7 @@ export class Http2Stream {
 
   /** Its end, after what has been written; with trailers, as a whole block, or without. */
   end(trailers: Uint8Array | null): void {
-    if (this.#isClosed || this.#isAnswered || this.#trailers !== undefined) return;
+    if (this.#isOver) return;
     this.#trailers = trailers;
     this.sendOn();
   }
@@ -193,25 +197,27 @@ export class Http2Stream {
   // For its connection.
 
   get hasMore(): boolean {
-    return this.#pieces.length > 0;
+    return this.#block !== undefined || this.#pieces.length > 0 || (this.#trailers !== undefined && !this.#isAnswered);
   }
 
   /** Sends what there is room for. */
   sendOn(): void {
-    if (this.#isClosed) return;
+    if (this.#isClosed || (this.#block !== undefined && !this.#sendHead(this.#block))) return;
     for (let piece = this.#pieces[0]; piece !== undefined; piece = this.#pieces[0]) {
       const left = piece.head.length + piece.data.length - piece.sent;
       const bytes = Math.min(left, this.#sendWindow, this.#owner.sendWindow, PART_BYTES);
       if (this.#sendWindow <= 0) return; // its client tells when there is room
-      if (this.#owner.writer.isFull || bytes <= 0) {
+      if (this.#mustWait()) return;
+      if (bytes <= 0) {
         this.#owner.waits(this);
         return;
       }
       this.#sendPart(piece, bytes);
       if (bytes === left) this.#pieces.shift();
     }
-    if (this.#trailers !== undefined && !this.#isAnswered) this.#sendEnd(this.#trailers);
-    else if (this.#isFull) {
+    if (this.#trailers !== undefined && !this.#isAnswered) {
+      if (!this.#mustWait()) this.#sendEnd(this.#trailers);
+    } else if (this.#isFull) {
       this.#isFull = false;
       this.onRoom();
     }
@@ -259,9 +265,30 @@ export class Http2Stream {
 
   /** Since when its answer is complete and the client has not read it, or not said all; undefined: it is not. In ms, like `now`. */
   overdueSince(now: number): number | undefined {
-    if (this.#trailers === undefined && !this.#isAnswered) return undefined;
+    if (this.#trailers === undefined && !this.#isHeadAll && !this.#isAnswered) return undefined;
     this.#overdueSince ??= now;
     return this.#overdueSince;
+  }
+
+  /** Whether nothing may be added to the answer any more. */
+  get #isOver(): boolean {
+    return this.#isClosed || this.#isAnswered || this.#isHeadAll || this.#trailers !== undefined;
+  }
+
+  /** Whether the client reads too slowly for anything to be sent: so it waits here, and takes one of the client's streams. */
+  #mustWait(): boolean {
+    const { isFull } = this.#owner.writer;
+    if (isFull) this.#owner.waits(this);
+    return isFull;
+  }
+
+  /** False: what comes after it cannot be sent. */
+  #sendHead(block: Uint8Array): boolean {
+    if (this.#mustWait()) return false;
+    this.#block = undefined;
+    this.#owner.writer.send(headerFrames(this.id, this.#owner.told(block), this.#isHeadAll));
+    if (this.#isHeadAll) this.#finish();
+    return !this.#isHeadAll;
   }
 
   #sendPart(piece: Piece, bytes: number): void {
@@ -321,6 +348,7 @@ export class Http2Stream {
   #close(wasReset = false): void {
     this.#isClosed = true;
     this.#pieces = [];
+    this.#block = undefined;
     this.#owner.closed(this, wasReset);
   }
 }

@@ -20,7 +20,7 @@ const MAX_ERROR_BODY_BYTES = 64 * 1024;
 const MAX_LINE_BYTES = 8 * 1024 * 1024;
 
 /** Of a short read at a time: messages then cost little beside their bytes. */
-const PIECE_BYTES = 32 * 1024;
+const PIECE_BYTES = 64 * 1024;
 
 const NEWLINE = 10;
 
