@@ -84,16 +84,16 @@ func rows(runner, bare *runner, cluster *cluster, id, image string, followers in
 			baselines: []subject{rawEcho.with(goal{rateAtLeast: 0.9})}},
 		// Without a goal: so many at once can make a small node stand still, whoever asks.
 		{name: "exec-burst", callers: 32, rounds: 3, turn: limit{96, 15 * time.Second}, subject: echo, baselines: []subject{rawEcho}},
-		{name: "exec-stdout", callers: 1, rounds: 3, turn: limit{1, time.Minute}, inBytes: true, subject: zeros,
+		{name: "exec-stdout", callers: 1, rounds: 8, turn: limit{1, time.Minute}, inBytes: true, subject: zeros,
 			baselines: []subject{rawZeros.with(goal{rateAtLeast: 0.95, cpuAbove: 1.3})}},
-		{name: "exec-stdin", callers: 1, rounds: 3, turn: limit{1, time.Minute}, inBytes: true, subject: counted,
+		{name: "exec-stdin", callers: 1, rounds: 8, turn: limit{1, time.Minute}, inBytes: true, subject: counted,
 			baselines: []subject{rawCounted.with(goal{rateAtLeast: 0.95, cpuAbove: 1.3})}},
 		{name: "keystroke", callers: 1, rounds: 2, subject: key, baselines: []subject{rawKey.with(goal{p99Above: keyLag})}},
 		{name: "keystroke", callers: 100, rounds: 2, subject: manyKeys, baselines: []subject{rawManyKeys.with(goal{p99Above: keyLag})}},
 		{name: "log-follow", callers: followers, rounds: 2, subject: follows, baselines: []subject{rawFollows.with(goal{p50AtMost: 1.25})}},
 		{name: "archive", callers: 1, rounds: 3, turn: limit{2, time.Minute}, inBytes: true, subject: put,
 			baselines: []subject{counting.with(goal{rateAtLeast: 0.9})}},
-		{name: "log-read", callers: 1, before: func(ctx context.Context) error { return cluster.fillLog(ctx, id, logBytes) }, rounds: 3, turn: limit{50, 3 * time.Second}, inBytes: true, subject: log,
+		{name: "log-read", callers: 1, before: func(ctx context.Context) error { return cluster.fillLog(ctx, id, logBytes) }, rounds: 8, turn: limit{50, 3 * time.Second}, inBytes: true, subject: log,
 			baselines: []subject{rawLog.with(goal{rateAtLeast: 0.95, cpuAbove: 1.3})}},
 	}
 }

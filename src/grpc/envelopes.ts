@@ -1,5 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import { Chunks } from "../http2/chunks.ts";
+import { Chunks } from "../chunks.ts";
 import type { Http2Stream } from "../http2/stream.ts";
 
 /** What goes before each message on the wire: a byte of flags, four of length. */

@@ -1,8 +1,8 @@
 import { createContextValues } from "@connectrpc/connect";
 import type { UniversalServerRequest, UniversalServerResponse } from "@connectrpc/connect/protocol";
+import { Chunks } from "../chunks.ts";
 import { type Answer, callerGone, type Exchange, type HeaderFields } from "../exchange.ts";
 import { connectionKey } from "../limits.ts";
-import { Chunks } from "./chunks.ts";
 import { ErrorCode } from "./frame.ts";
 import { encodeHeaders } from "./hpack.ts";
 import type { Http2Stream } from "./stream.ts";

@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
+import { Memory } from "../memory.ts";
 import { FRAME_BYTES, HEADER_BYTES } from "./frame.ts";
-import { Memory } from "./memory.ts";
 
 /** Longer writes go on as they are: a copy of them costs more than a system call. In bytes. */
 const LONG_BYTES = 4 * 1024;

@@ -1,3 +1,4 @@
+import { release } from "../memory.ts";
 import { sleep } from "../time.ts";
 import { type KubeError, type KubeStatus, noAnswer } from "./error.ts";
 import { outcomeOf, statusOf } from "./exec-status.ts";
@@ -174,7 +175,10 @@ export class Channel implements ExecChannel {
       bytes += next.data.length;
     }
     this.#waitingBytes -= bytes + parts.length * MESSAGE_COST;
-    return parts.length === 1 ? first : { stream, data: Buffer.concat(parts, bytes) };
+    if (parts.length === 1) return first;
+    const data = Buffer.concat(parts, bytes);
+    for (const part of parts) release(part);
+    return { stream, data };
   }
 
   async write(data: Uint8Array): Promise<void> {

@@ -21,6 +21,8 @@ const MAX_LINE_BYTES = 8 * 1024 * 1024;
 
 /** Of a short read at a time: messages then cost little beside their bytes. */
 const PIECE_BYTES = 64 * 1024;
+/** Room for a piece, which ends with the chunk that makes it one. */
+const PIECE_ROOM = PIECE_BYTES + 32 * 1024;
 
 const NEWLINE = 10;
 
@@ -40,8 +42,8 @@ export interface StreamRequest {
 }
 
 /**
- * The body of a GET as it arrives, that of a short one in pieces of 32 KiB; pulls, so that a slow reader slows the sender
- * down. Ends only when the server has ended the body; everything else throws KubeError (status 0: lost) after what has come,
+ * The body of a GET as it arrives, that of a short one in pieces of 64 KiB, each of which is gone when the next is asked for;
+ * pulls, so that a slow reader slows the sender down. Ends only when the server has ended the body; everything else throws KubeError (status 0: lost) after what has come,
  * or `signal.reason` when aborted.
  */
 export async function* openStream(transport: Transport, request: StreamRequest): AsyncGenerator<Uint8Array> {
@@ -88,8 +90,10 @@ export async function* openStream(transport: Transport, request: StreamRequest):
 class Body {
   readonly #response: http.IncomingMessage;
   readonly #leastBytes: number;
-  #waiting: Uint8Array[] = [];
+  #waiting: Buffer[] = [];
   #bytes = 0;
+  /** Where pieces are put together, one after the other. */
+  #room: Buffer | undefined;
   /** There is no more to come. */
   #over = false;
   #failure: { error: unknown } | undefined;
@@ -131,11 +135,20 @@ class Body {
       if (this.#failure !== undefined) throw this.#failure.error;
       return undefined;
     }
-    const [first] = this.#waiting;
-    const bytes = first !== undefined && this.#waiting.length === 1 ? first : Buffer.concat(this.#waiting, this.#bytes);
+    const bytes = this.#joined();
     this.#waiting = [];
     this.#bytes = 0;
     return bytes;
+  }
+
+  #joined(): Buffer {
+    const [first] = this.#waiting;
+    if (first !== undefined && this.#waiting.length === 1) return first;
+    if (this.#leastBytes < PIECE_BYTES || this.#bytes > PIECE_ROOM) return Buffer.concat(this.#waiting, this.#bytes);
+    this.#room ??= Buffer.allocUnsafeSlow(PIECE_ROOM);
+    let at = 0;
+    for (const chunk of this.#waiting) at += chunk.copy(this.#room, at);
+    return this.#room.subarray(0, at);
   }
 }
 

@@ -1,4 +1,7 @@
 import { describe, expect, test } from "bun:test";
+import { createClient } from "@connectrpc/connect";
+import { RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
+import { bidiTransports } from "../server/harness.ts";
 import { decode, ExecSession, type ExecStart, exec, summary } from "../support/exec.ts";
 import { freshId, sharedRunner, startRunner } from "../support/runner.ts";
 import { until } from "../support/wait.ts";
@@ -220,3 +223,16 @@ describe("a command", () => {
     await run({ commandArgv: ["rm", "-r", "--", directory] });
   });
 });
+
+test.each(bidiTransports)(
+  "megabytes of output are whole over %s, and the tail is their end",
+  async (_, transportFor) => {
+    const client = createClient(RunnerService, transportFor(runner().baseUrl));
+    const input = noiseOf(64);
+    const commandShell = "cat";
+    const { stdout, exit } = await exec(client, { targetId: await target(), commandShell }, input);
+    expect(input.equals(stdout)).toBe(true);
+    expect(exit).toMatchObject({ exitCode: 0 });
+    expect(input.subarray(-65_536).equals(exit?.stdoutTail ?? new Uint8Array())).toBe(true);
+  },
+);

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { create, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
+import { Chunks } from "../../src/chunks.ts";
 import { ExecRequestSchema } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
-import { Chunks } from "../../src/http2/chunks.ts";
 import { ErrorCode } from "../../src/http2/frame.ts";
 import { type HttpHandler, Listener } from "../../src/listener.ts";
 import { createLog } from "../../src/log.ts";

@@ -12,12 +12,31 @@ test("a tail is the last bytes of what was pushed, whatever the pieces", () => {
   );
 });
 
-test("a tail holds copies: the pushed buffer may be reused", () => {
-  const tail = new Tail(8);
-  const buffer = new Uint8Array([1, 2, 3]);
-  tail.push(buffer);
-  buffer.fill(9);
-  expect([...tail.bytes()]).toEqual([1, 2, 3]);
+test("it is so of pieces of any length, each in memory of its own", () => {
+  const lengths = fc.array(fc.integer({ min: 0, max: 20_000 }), { maxLength: 30 });
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 70_000 }), lengths, (limit, sizes) => {
+      const tail = new Tail(limit);
+      const pieces = sizes.map((size, index) => new Uint8Array(size).fill(index));
+      for (const piece of pieces) tail.push(piece.slice());
+      expect(Buffer.from(tail.bytes()).equals(Buffer.concat(pieces).subarray(-limit))).toBe(true);
+    }),
+  );
+});
+
+test("memory is given back when it is not of the tail any more, and no sooner than with the next piece", () => {
+  const tail = new Tail(10_000);
+  const pieces = [1, 2, 3, 4].map((value) => new Uint8Array(9_000).fill(value));
+  const [first, second, third, last] = pieces;
+  const left = () => pieces.map(({ length }) => length);
+  tail.push(first ?? expect.unreachable());
+  tail.push(second ?? expect.unreachable());
+  expect(left()).toEqual([9_000, 9_000, 9_000, 9_000]);
+  tail.push(third ?? expect.unreachable());
+  expect(left()).toEqual([9_000, 9_000, 9_000, 9_000]); // who took the second may still be at it
+  tail.push(last ?? expect.unreachable());
+  expect(left()).toEqual([0, 9_000, 9_000, 9_000]);
+  expect(tail.bytes()[0]).toBe(3);
 });
 
 test("the limit is 64 KiB by default and 256 KiB at most", () => {

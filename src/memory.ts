@@ -24,3 +24,12 @@ export class Memory {
     if (buffer.byteLength === this.#bytes && this.#spare.length < this.#most) this.#spare.push(buffer);
   }
 }
+
+/**
+ * Gives memory back at once that `bytes` are all of, but for a byte before them; nobody may look at it any more. The collector
+ * leaves what is large and short-lived for long, and memory that is new all the time costs more than most that is done with it.
+ */
+export function release({ buffer, byteOffset, byteLength }: Uint8Array): void {
+  const isAll = byteOffset <= 1 && byteOffset + byteLength === buffer.byteLength;
+  if (isAll && byteLength > 0 && buffer instanceof ArrayBuffer) buffer.transfer(0);
+}

@@ -21,8 +21,8 @@ export class Chunks {
 
   /** The first `count` bytes, which must be there, and maybe more; they stay. */
   first(count: number): Buffer {
-    const [first] = this.#chunks;
-    if (first !== undefined && first.length >= count) return first;
+    const [first = EMPTY] = this.#chunks;
+    if (first.length >= count) return first;
     let parts = 0;
     for (let bytes = 0; bytes < count && parts < this.#chunks.length; parts++)
       bytes += this.#chunks[parts]?.length ?? 0;
@@ -39,6 +39,14 @@ export class Chunks {
     else this.#chunks[0] = first.subarray(count);
     this.#bytes -= count;
     return first.length === count ? first : first.subarray(0, count);
+  }
+
+  /** Takes the first chunk, if `rest` bytes are there without it. */
+  shift(rest: number): Buffer | undefined {
+    const [first] = this.#chunks;
+    if (first === undefined || this.#bytes - first.length < rest) return undefined;
+    this.#bytes -= first.length;
+    return this.#chunks.shift();
   }
 
   clear(): void {
