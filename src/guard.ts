@@ -94,22 +94,22 @@ export class Guard {
   #look(now: number): void {
     for (const [socket, watched] of this.#watched) {
       const { http2 } = watched.connection;
-      if (http2 === undefined) this.#lookHttp1(socket, watched, now);
-      else http2.look(now);
+      const limit = http2 === undefined ? this.#lookHttp1(socket, watched, now) : http2.look(now);
+      if (limit !== undefined) this.#drop(socket, watched, limit);
     }
   }
 
   /** Also for a connection that has not told what it speaks: its first bytes are those of a header. */
-  #lookHttp1(socket: Socket, watched: Watched, now: number): void {
+  #lookHttp1(socket: Socket, watched: Watched, now: number): LimitName | undefined {
     if (watched.connection.requests > 0) {
       watched.headerSince = undefined;
       watched.read = socket.bytesRead;
-      return;
+      return undefined;
     }
     const isFirst = !watched.connection.isKnown;
-    if (!isFirst && socket.bytesRead === watched.read) return;
+    if (!isFirst && socket.bytesRead === watched.read) return undefined;
     watched.headerSince ??= isFirst ? watched.since : now;
-    if (now - watched.headerSince >= this.#usage.limits.headerMs) this.#drop(socket, watched, "headerMs");
+    return now - watched.headerSince >= this.#usage.limits.headerMs ? "headerMs" : undefined;
   }
 
   #drop(socket: Socket, { address }: Watched, limit: LimitName): void {

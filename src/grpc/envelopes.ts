@@ -79,10 +79,8 @@ export class Envelopes {
 
   /** Whether the next message is here. Fails for one that is too large. */
   #isWhole(): boolean {
-    if (this.#length === undefined) {
-      if (this.#chunks.bytes < PREFIX_BYTES) return false;
-      this.#length = this.#chunks.first(PREFIX_BYTES).readUInt32BE(1);
-    }
+    this.#length ??= announcedIn(this.#chunks);
+    if (this.#length === undefined) return false;
     if (this.#length <= this.#limit) return this.#chunks.bytes >= PREFIX_BYTES + this.#length;
     this.#stream.pause(); // until the answer is out; then what still comes is thrown away
     this.#failure ??= { reason: tooLarge(this.#length, this.#limit) };
@@ -139,8 +137,8 @@ export class OnlyEnvelope {
     const chunks = this.#chunks;
     chunks.add(chunk);
     if (this.#length === undefined) {
-      if (chunks.bytes < PREFIX_BYTES) return;
-      const length = chunks.first(PREFIX_BYTES).readUInt32BE(1);
+      const length = announcedIn(chunks);
+      if (length === undefined) return;
       if (length > this.#limit) {
         this.#stream.pause(); // until the answer is out; then what still comes is thrown away
         this.fail(tooLarge(length, this.#limit));
@@ -160,6 +158,10 @@ export class OnlyEnvelope {
     this.#receiver.received(this.#chunks.take(bytes));
   }
 }
+
+/** The length that the next message announces, once its prefix is here. */
+const announcedIn = (chunks: Chunks): number | undefined =>
+  chunks.bytes < PREFIX_BYTES ? undefined : chunks.first(PREFIX_BYTES).readUInt32BE(1);
 
 function tooLarge(bytes: number, limit: number): ConnectError {
   const text = `message size ${bytes} is larger than configured readMaxBytes ${limit}`;

@@ -140,15 +140,12 @@ export class Http2Connection implements FrameHandler, StreamOwner {
     else setTimeout(() => this.#socket.destroy(), PARTING_MS);
   }
 
-  /** Keeps its times within the limits; to be called often enough for the shortest of them. */
-  look(now: number): void {
-    if (this.#isOver) return;
+  /** Keeps its times within the limits, often enough for the shortest of them; returns the one for which it is to be dropped. */
+  look(now: number): LimitName | undefined {
+    if (this.#isOver) return undefined;
     const { usage } = this.#options;
     const { headerMs, idleMs, responseMs } = usage.limits;
-    if (now - (this.#blockSince ?? now) >= headerMs) {
-      this.#drop("headerMs");
-      return;
-    }
+    if (now - (this.#blockSince ?? now) >= headerMs) return "headerMs";
     for (const stream of this.#streams.all()) {
       if (now - (stream.overdueSince(now) ?? now) < responseMs) continue;
       usage.refuse("responseMs"); // it would be kept for as long as its client likes
@@ -158,7 +155,7 @@ export class Http2Connection implements FrameHandler, StreamOwner {
       usage.refuse("idleMs");
       this.close(); // by GOAWAY, so that no call is lost
     }
-    this.#keepAlive(now);
+    return this.#keepAlive(now);
   }
 
   // FrameHandler.
@@ -409,21 +406,16 @@ export class Http2Connection implements FrameHandler, StreamOwner {
     return id > this.#lastId || (id !== 0 && id % 2 === 0);
   }
 
-  /** Asks a silent client whether it is there, and drops one that does not answer. */
-  #keepAlive(now: number): void {
+  /** Asks a silent client whether it is there; one that does not answer is to be dropped. */
+  #keepAlive(now: number): LimitName | undefined {
     const { keepaliveMs, keepaliveTimeoutMs } = this.#options.usage.limits;
     if (this.#pingedAt !== undefined && this.#heardAt < this.#pingedAt) {
-      if (now - this.#pingedAt >= keepaliveTimeoutMs) this.#drop("keepaliveTimeoutMs");
+      if (now - this.#pingedAt >= keepaliveTimeoutMs) return "keepaliveTimeoutMs";
     } else if (now - this.#heardAt >= keepaliveMs) {
       this.#pingedAt = now;
       this.writer.send(frameOf(FrameType.PING, 0, 0, Buffer.alloc(8))); // whatever is heard then counts
     }
-  }
-
-  #drop(limit: LimitName): void {
-    this.#options.usage.refuse(limit);
-    this.#options.log.debug({ address: this.#socket.remoteAddress, limit }, "connection dropped");
-    this.#socket.destroy();
+    return undefined;
   }
 
   /** Ends it for what its client has sent. */

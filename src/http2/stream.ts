@@ -13,14 +13,12 @@ import {
   windowFrame,
 } from "./frame.ts";
 import type { Head } from "./head.ts";
-import { memoryFor, type Writer } from "./writer.ts";
+import { memoryFor, PART_BYTES, type Writer } from "./writer.ts";
 
 /** What a client may send on a stream before it is told that there is room for more, in bytes. */
 export const STREAM_WINDOW = 256 * 1024;
 /** How much of a request is thrown away after its answer; about what a client sends before it can notice. */
 const DISMISSED_BYTES = 1024 * 1024;
-/** What is sent at once, in bytes: all of a message of output or log, which are of 32 KiB. */
-const PART_BYTES = 2 * FRAME_BYTES + 512;
 /** Answers of up to so many bytes are put together as one, in bytes. */
 const SHORT_BYTES = 2 * 1024;
 

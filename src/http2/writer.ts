@@ -8,8 +8,10 @@ const LONG_BYTES = 4 * 1024;
 /** So many short ones wait at most: of many answers, the client can take the first while the last are made. */
 const MOST = 6;
 
-/** Output of a command or log, of 32 KiB, with all that stands around it, as DATA. */
-const PIECE_BYTES = 2 * FRAME_BYTES + 512 + 4 * HEADER_BYTES;
+/** DATA that is sent at once at most: all of a message of output or log of 32 KiB, with what stands around it. In bytes. */
+export const PART_BYTES = 2 * FRAME_BYTES + 512;
+/** That as frames. */
+const PIECE_BYTES = PART_BYTES + HEADER_BYTES * Math.ceil(PART_BYTES / FRAME_BYTES);
 /** Pieces kept while nothing is in them: enough for 16 streams that write at once. */
 const SPARE_PIECES = 32;
 

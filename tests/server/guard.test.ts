@@ -228,7 +228,7 @@ describe("streams", () => {
   test("a client whose calls end before it has said all of them keeps its connection, however many they are", async () => {
     await using server = await startTestServer();
     using raw = await Raw.http2(at(server));
-    // More than the 1,000 at once of node:http2 on Bun 1.4.5, and no more than the budget of frames.ts.
+    // More than the 1,000 at once of node:http2 on Bun 1.4.5, and no more than the budget of http2/budget.ts.
     const cancelled = Array.from({ length: 1_400 }, (_, index) =>
       Buffer.concat([open(2 * index + 1), frame(Type.RST_STREAM, 0, 2 * index + 1, Buffer.from([0, 0, 0, 8]))]),
     );
