@@ -24,6 +24,8 @@ interface Attempt {
   readonly writable: PromiseWithResolvers<ExecChannel>;
   /** Resolves when the try is over: true when another one has followed, which was given the same input. */
   readonly replaced: PromiseWithResolvers<boolean>;
+  /** Whether that one sends again what was kept of the input, so that nobody else may. */
+  isReplayed?: boolean;
   /** Once its channel is open. */
   followed?: Followed;
 }
@@ -124,10 +126,11 @@ export class Connection implements Disposable {
     if (this.#sent !== undefined) {
       this.#sent.bytes += data.length;
       if (this.#sent.bytes > REPLAY_BYTES) this.#sent = undefined;
-      else this.#sent.chunks.push(data);
+      else this.#sent.chunks.push(Buffer.from(data));
     }
     try {
-      await (await attempt.writable.promise).write(data);
+      const channel = await attempt.writable.promise;
+      if (!attempt.isReplayed) await channel.write(data);
     } catch (error) {
       if (!(await attempt.replaced.promise)) throw error;
     }
@@ -246,9 +249,12 @@ export class Connection implements Disposable {
     const { plain } = this.#command;
     const lacksShell = attempt.way !== "plain" && saysNoShell(error);
     if (lacksShell) this.#images.shell.learn(this.#target.place, false);
-    if (lacksShell && plain !== undefined && this.#sent !== undefined)
-      this.#conclude(attempt, this.#try("plain", plain, this.#sent));
-    else {
+    const sent = this.#sent;
+    if (lacksShell && plain !== undefined && sent !== undefined) {
+      this.#sent = undefined; // what comes from now on is sent by who brings it
+      attempt.isReplayed = true;
+      this.#conclude(attempt, this.#try("plain", plain, sent));
+    } else {
       this.#conclude(attempt);
       throw error;
     }

@@ -1,7 +1,9 @@
 import { expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
 import { ExecStartRequestSchema } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
-import type { Output } from "../../src/kube/channel.ts";
+import type { ExecChannel, Output } from "../../src/kube/channel.ts";
+import { KubeError } from "../../src/kube/error.ts";
+import { release } from "../../src/memory.ts";
 import { Command } from "../../src/runner/command.ts";
 import { Connection } from "../../src/runner/connection.ts";
 import { Images } from "../../src/runner/images.ts";
@@ -109,4 +111,100 @@ test("who waits to write is told when nobody reads any more", async () => {
     await connection.next();
   }
   expect(String(await writing)).toContain("the execution has ended");
+});
+
+/** A container without a shell: a first try is refused once `refuse` is called, before it opens or then, a second one opens with `open`. */
+function withoutShell(isRefusedAtOnce = false) {
+  const [refused, opened] = [Promise.withResolvers<never>(), Promise.withResolvers<void>()];
+  const tries: { written: Buffer[]; ended: boolean }[] = [];
+  const command = new Command(create(ExecStartRequestSchema, { commandArgv: ["cat"] }));
+  const exec = async (): Promise<ExecChannel> => {
+    const seen = { written: [] as Buffer[], ended: false };
+    const isFirst = tries.push(seen) === 1;
+    if (isFirst && isRefusedAtOnce) await refused.promise;
+    if (!isFirst) await opened.promise;
+    return {
+      ...channelOf([], 0),
+      ...(isFirst ? { next: () => refused.promise } : {}),
+      write: async (data) => void seen.written.push(Buffer.from(data)),
+      end: () => {
+        seen.ended = true;
+      },
+    };
+  };
+  const connection = new Connection({ exec }, target, { command, executionId: ID, tty: false }, new Images());
+  const refuse = () =>
+    refused.reject(new KubeError(500, "InternalError", 'exec: "/bin/sh": stat /bin/sh: no such file or directory'));
+  return { connection, tries, refuse, open: () => opened.resolve() };
+}
+
+/** As an execution does it: the memory of each message is given back once it was written. */
+async function writeAll(connection: Connection, messages: readonly Buffer[]): Promise<void> {
+  for (const message of messages) {
+    const data = Buffer.from(new ArrayBuffer(message.length));
+    data.set(message);
+    await connection.write(data);
+    release(data);
+  }
+}
+
+const messagesOf = (...lengths: number[]) => lengths.map((length, index) => Buffer.alloc(length, 65 + index));
+
+test.each([
+  ["in small messages", messagesOf(10, 1, 300)],
+  ["of 10 KiB in two", messagesOf(6 * 1024, 4 * 1024)],
+  ["of 60 KiB in messages of all sizes", messagesOf(20 * 1024, 7, 32 * 1024, 1, 8 * 1024 - 8)],
+  ["of all that is kept, in one", messagesOf(64 * 1024)],
+])("input %s that went to a shell that is not there arrives whole in the second try", async (_, messages) => {
+  const { connection, tries, refuse, open } = withoutShell();
+  using _open = connection;
+  await writeAll(connection, messages);
+  await connection.end();
+  const end = connection.next();
+  refuse();
+  open();
+  expect(await end).toBeUndefined();
+  await new Promise(setImmediate);
+  const [first, second] = tries;
+  expect(Buffer.concat(first?.written ?? []).subarray(-Buffer.concat(messages).length)).toEqual(
+    Buffer.concat(messages),
+  );
+  expect(second).toEqual({ written: [...messages], ended: true });
+  expect(connection.exitCode).toBe(0);
+});
+
+test.each([
+  ["opens", true],
+  ["has opened", false],
+])("input that comes when the second try %s arrives once, behind what came before", async (_, isOpening) => {
+  const { connection, tries, refuse, open } = withoutShell();
+  using _open = connection;
+  const [before, ...later] = messagesOf(10 * 1024, 20 * 1024, 50 * 1024).map((message) => [message]);
+  await writeAll(connection, before ?? []);
+  const end = connection.next();
+  refuse();
+  if (!isOpening) open();
+  await new Promise(setImmediate);
+  const writing = writeAll(connection, later.flat());
+  open();
+  await Promise.all([writing, end]);
+  await connection.end();
+  expect(tries[1]?.written.map(({ length }) => length)).toEqual([10 * 1024, 20 * 1024, 50 * 1024]);
+  expect(tries[1]?.ended).toBe(true);
+});
+
+test("input that waits for a first try that does not open arrives once", async () => {
+  const { connection, tries, refuse, open } = withoutShell(true);
+  using _open = connection;
+  const messages = messagesOf(10 * 1024, 20 * 1024, 50 * 1024);
+  const writing = writeAll(connection, messages).then(() => connection.end());
+  const end = connection.next();
+  await new Promise(setImmediate);
+  refuse();
+  open();
+  await Promise.all([writing, end]);
+  expect(tries).toEqual([
+    { written: [], ended: false },
+    { written: messages, ended: true },
+  ]);
 });
