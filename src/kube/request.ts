@@ -2,7 +2,7 @@ import manifest from "../../package.json" with { type: "json" };
 import { Backoff, boundedSignal } from "../time.ts";
 import type { Access, Credentials } from "./access.ts";
 import { utf8 } from "./answer.ts";
-import { KeptConnections } from "./connections.ts";
+import { Connections } from "./connections.ts";
 import { fromAnswer, KubeError, noAnswer } from "./error.ts";
 
 /** A unary request, retries included, is over by then (promises, I4). */
@@ -92,7 +92,7 @@ export function urlOf(access: Access, { path }: ResourcePath, query: Query = [])
 export class Transport {
   readonly access: Access;
   /** Of streams; unary requests keep theirs in a session of fetch. */
-  readonly kept = new KeptConnections(IDLE_CONNECTION_SECONDS * 1000);
+  readonly connections = new Connections(IDLE_CONNECTION_SECONDS * 1000);
   readonly #requestMs: number;
   readonly #onRequest: ((info: RequestInfo) => void) | undefined;
   readonly #session = new Bun.FetchSession({ keepAlive: { idleTimeout: IDLE_CONNECTION_SECONDS }, proxy: false });
@@ -131,7 +131,7 @@ export class Transport {
   /** Connections that wait for work are closed: the next request makes a new one. */
   dropIdleConnections(): void {
     this.#session.close();
-    this.kept.drop();
+    this.connections.drop();
   }
 
   /** Whether the API server answers anything at all, on a new connection. */

@@ -1,28 +1,25 @@
-import http from "node:http";
-import https from "node:https";
+import type { Socket } from "node:net";
 import { boundedSignal, startTimer } from "../time.ts";
+import type { Credentials } from "./access.ts";
 import { utf8 } from "./answer.ts";
+import { connect } from "./connections.ts";
 import { fromAnswer, KubeError, noAnswer } from "./error.ts";
+import { Incoming, Lasting, Pieces } from "./incoming.ts";
 import { credentialsOf, type Query, type ResourcePath, type Transport, USER_AGENT, urlOf } from "./request.ts";
+import type { HeaderFields } from "./response.ts";
 
 /*
  * Watches and logs. Not over fetch, whose promise resolves only with the first byte of the body (a quiet watch looks
  * unconnected), and which runs at most 256 requests at once in a process (seen on Bun 1.4.5): that many followed logs
- * would keep out every other request. node:https has neither limit, and each stream that lasts gets a connection of its own.
+ * would keep out every other request. And not over node:https, which has neither limit, but takes half as long again for a log as
+ * a socket of node:tls whose memory is given back at once. Each stream that lasts gets a connection of its own.
  */
 
 /** Until the answer's headers are there. */
 const OPEN_MS = 30_000;
-/** Pause before TCP asks whether the peer is still there; a peer that is gone fails the read some 10 s later. */
-const KEEP_ALIVE_MS = 30_000;
 const MAX_ERROR_BODY_BYTES = 64 * 1024;
 /** A watch event is one object; etcd keeps none over 1.5 MiB. */
 const MAX_LINE_BYTES = 8 * 1024 * 1024;
-
-/** Of a short read at a time: messages then cost little beside their bytes. */
-const PIECE_BYTES = 64 * 1024;
-/** Room for a piece, which ends with the chunk that makes it one. */
-const PIECE_ROOM = PIECE_BYTES + 32 * 1024;
 
 const NEWLINE = 10;
 
@@ -48,156 +45,75 @@ export interface StreamRequest {
  */
 export async function* openStream(transport: Transport, request: StreamRequest): AsyncGenerator<Uint8Array> {
   const { signal, idleMs = Number.POSITIVE_INFINITY, totalMs = Number.POSITIVE_INFINITY } = request;
-  const response = await openOnce(transport, request).catch((error) => {
+  const incoming = await openOnce(transport, request).catch((error) => {
     if (error instanceof KubeError && error.status === 401) return openOnce(transport, request, { renew: true });
-    if (error instanceof LeftConnectionLost) return openOnce(transport, { ...request, short: false });
     throw error;
   });
   let lost: KubeError | undefined;
   const give = (up: string) => {
     lost = noAnswer(up);
     transport.dropIdleConnections(); // they lead to where this one led
-    response.destroy();
+    incoming.close();
   };
   using _total = startTimer(totalMs, () => give(`not ended after ${totalMs} ms`));
-  const abort = () => response.destroy();
+  const abort = () => incoming.close();
   signal?.addEventListener("abort", abort, { once: true });
   try {
     if (signal?.aborted) throw signal.reason;
-    const body = new Body(response, request.short ? PIECE_BYTES : 1);
     for (;;) {
       const timer = startTimer(idleMs, () => give(`no data for ${idleMs} ms`)); // only while we wait: a slow reader is no dead link
-      const piece = await body.next().finally(() => timer[Symbol.dispose]());
+      const piece = await incoming.next().finally(() => timer[Symbol.dispose]());
       if (piece === undefined) break;
       yield piece;
     }
-    // Without a length or chunks the end of the connection is the end of the body, and a lost one looks the same.
-    const framed = "transfer-encoding" in response.headers || "content-length" in response.headers;
-    if (!response.complete || !framed) throw noAnswer("connection lost");
   } catch (error) {
     if (signal?.aborted) throw signal.reason;
-    throw lost ?? (error instanceof KubeError ? error : noAnswer("connection lost", error));
+    throw lost ?? noAnswer("connection lost", error);
   } finally {
     signal?.removeEventListener("abort", abort);
-    response.destroy();
+    incoming.close();
   }
 }
 
-/**
- * What has come of a body, put together. An API server writes a log line by line; to be given each by itself costs more than
- * all else that is done with it.
- */
-class Body {
-  readonly #response: http.IncomingMessage;
-  readonly #leastBytes: number;
-  #waiting: Buffer[] = [];
-  #bytes = 0;
-  /** Where pieces are put together, one after the other. */
-  #room: Buffer | undefined;
-  /** There is no more to come. */
-  #over = false;
-  #failure: { error: unknown } | undefined;
-  #wake: (() => void) | undefined;
-
-  /** Gives at least `leastBytes` at a time, but for the last. */
-  constructor(response: http.IncomingMessage, leastBytes: number) {
-    this.#response = response;
-    this.#leastBytes = leastBytes;
-    this.#over = response.destroyed; // it may have been lost since its headers came: then nothing is told any more
-    response.on("data", (chunk: Buffer) => {
-      this.#waiting.push(chunk);
-      this.#bytes += chunk.length;
-      if (this.#bytes < leastBytes) return;
-      response.pause();
-      this.#wake?.();
-    });
-    const end = () => {
-      this.#over = true;
-      this.#wake?.();
-    };
-    response.once("end", end);
-    response.once("close", end);
-    response.on("error", (error) => {
-      this.#failure ??= { error };
-      end();
-    });
-  }
-
-  /** The next bytes, undefined at the end. After the last ones throws what the body failed with. */
-  async next(): Promise<Uint8Array | undefined> {
-    if (this.#bytes < this.#leastBytes && !this.#over) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      this.#wake = resolve;
-      this.#response.resume();
-      await promise;
-    }
-    if (this.#bytes === 0) {
-      if (this.#failure !== undefined) throw this.#failure.error;
-      return undefined;
-    }
-    const bytes = this.#joined();
-    this.#waiting = [];
-    this.#bytes = 0;
-    return bytes;
-  }
-
-  #joined(): Buffer {
-    const [first] = this.#waiting;
-    if (first !== undefined && this.#waiting.length === 1) return first;
-    if (this.#leastBytes < PIECE_BYTES || this.#bytes > PIECE_ROOM) return Buffer.concat(this.#waiting, this.#bytes);
-    this.#room ??= Buffer.allocUnsafeSlow(PIECE_ROOM);
-    let at = 0;
-    for (const chunk of this.#waiting) at += chunk.copy(this.#room, at);
-    return this.#room.subarray(0, at);
-  }
-}
-
-/** A connection that an earlier request had left was lost before the answer: most likely the server had closed it meanwhile. */
-class LeftConnectionLost extends Error {}
-
-async function openOnce(
-  transport: Transport,
-  request: StreamRequest,
-  options?: { renew: boolean },
-): Promise<http.IncomingMessage> {
+/** The answer 200 to a request; throws for any other. */
+async function openOnce(transport: Transport, request: StreamRequest, options?: { renew: boolean }): Promise<Incoming> {
   const startedAt = performance.now();
-  const { headers, tls } = await credentialsOf(transport.access, options);
-  const url = urlOf(transport.access, request.path, request.query);
+  const { access, connections } = transport;
+  const credentials = await credentialsOf(access, options);
+  const peer = { url: urlOf(access, request.path, request.query), tls: credentials.tls };
   const { openMs = OPEN_MS } = request;
   using bound = boundedSignal(openMs, request.signal);
   let status = 0;
   try {
-    const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
-      if (bound.signal.aborted) return reject(bound.signal.reason);
-      const { serverName, ...material } = tls;
-      const outgoing = (url.protocol === "https:" ? https : http).request(url, {
-        agent: request.short ? transport.kept.agent(url.protocol) : false,
-        ...material,
-        ...(serverName === undefined ? {} : { servername: serverName }),
-        headers: { ...headers, accept: "application/json, */*", "user-agent": USER_AGENT },
-      });
-      const abort = () => outgoing.destroy();
+    const head = headOf(peer.url, credentials);
+    const send = async (socket: Socket): Promise<Incoming> => {
+      const left = (rest: Socket) => (request.short ? connections.leave(rest, peer) : rest.destroy());
+      const incoming = new Incoming(socket, request.short ? new Pieces() : new Lasting(), left);
+      const abort = () => incoming.close();
       bound.signal.addEventListener("abort", abort, { once: true });
-      outgoing.once("socket", (socket) => {
-        socket.setKeepAlive(true, KEEP_ALIVE_MS);
-        transport.kept.taken(socket);
-      });
-      outgoing.once("response", (incoming) => {
+      if (bound.signal.aborted) abort();
+      socket.write(head);
+      try {
+        const answer = await incoming.answered;
+        status = answer.status;
+        if (status === 200) return incoming;
+        throw fromAnswer(status, await errorBody(incoming, answer.fields), answer.fields["retry-after"]);
+      } finally {
         bound.signal.removeEventListener("abort", abort);
-        resolve(incoming);
-      });
-      // `on`: what comes after the answer is told by the answer's own end.
-      outgoing.on("error", (error) => reject(outgoing.reusedSocket ? new LeftConnectionLost() : error));
-      outgoing.once("close", () => reject(noAnswer("connection lost")));
-      outgoing.end();
-    });
-    status = response.statusCode ?? 0;
-    if (status === 200) return response;
-    throw fromAnswer(status, await errorBody(response, bound.signal), response.headers["retry-after"]);
+      }
+    };
+    const known = request.short ? connections.take(peer) : undefined;
+    if (known !== undefined)
+      try {
+        return await send(known);
+      } catch (error) {
+        // Most likely the server had closed it meanwhile: another one is made.
+        if (status !== 0 || bound.signal.aborted) throw error;
+      }
+    return await send(await connect(peer, bound.signal));
   } catch (error) {
     if (request.signal?.aborted) throw request.signal.reason;
     if (bound.timedOut) throw noAnswer(`no answer within ${openMs} ms`);
-    if (error instanceof LeftConnectionLost) throw error;
     throw error instanceof KubeError ? error : noAnswer("the Kubernetes API cannot be reached", error);
   } finally {
     const seconds = (performance.now() - startedAt) / 1000;
@@ -205,20 +121,30 @@ async function openOnce(
   }
 }
 
-async function errorBody(response: http.IncomingMessage, signal: AbortSignal): Promise<string> {
-  const abort = () => response.destroy();
-  signal.addEventListener("abort", abort, { once: true });
+/** The head of a GET (RFC 9112 section 3). */
+function headOf(url: URL, { headers }: Credentials): string {
+  const fields = { host: url.host, ...headers, accept: "application/json, */*", "user-agent": USER_AGENT };
+  const lines = Object.entries(fields).map(([name, value]) => {
+    if (!/^[\t -~]*$/.test(value)) throw new KubeError(0, "", `the header ${name} would hold what no header can`);
+    return `${name}: ${value}\r\n`;
+  });
+  return `GET ${url.pathname}${url.search} HTTP/1.1\r\n${lines.join("")}\r\n`;
+}
+
+async function errorBody(incoming: Incoming, fields: HeaderFields): Promise<string> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   try {
-    for await (const chunk of response) {
-      chunks.push(chunk);
-      size += chunk.length;
+    for (let piece = await incoming.next(); piece !== undefined; piece = await incoming.next()) {
+      chunks.push(Buffer.from(piece));
+      size += piece.length;
       if (size >= MAX_ERROR_BODY_BYTES) break;
     }
+  } catch (error) {
+    const isFramed = "transfer-encoding" in fields || "content-length" in fields;
+    if (isFramed) throw error; // else the end of the connection is that of the body: a proxy's, or of HTTP/1.0
   } finally {
-    signal.removeEventListener("abort", abort);
-    response.destroy();
+    incoming.close();
   }
   return Buffer.concat(chunks).toString("utf8", 0, MAX_ERROR_BODY_BYTES);
 }

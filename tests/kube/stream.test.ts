@@ -1,6 +1,12 @@
 import { expect, test } from "bun:test";
 import type http from "node:http";
-import { linesOf } from "../../src/kube/stream.ts";
+import { type AddressInfo, createServer, Socket } from "node:net";
+import fc from "fast-check";
+import type { Access } from "../../src/kube/access.ts";
+import { Kube } from "../../src/kube/client.ts";
+import { resourcePath, Transport } from "../../src/kube/request.ts";
+import { linesOf, openStream } from "../../src/kube/stream.ts";
+import { createLog } from "../../src/log.ts";
 import { collect, failureOf, podObject, scriptedServer, statusObject } from "./server.ts";
 
 const event = (type: string, object: object) => `${JSON.stringify({ type, object })}\n`;
@@ -264,4 +270,341 @@ test("more streams than fetch allows at once do not keep out a request", async (
   await Promise.all(logs.map((log) => log.next()));
   expect((await kube.pods.get("p")).metadata?.name).toBe("p");
   controller.abort(new Error("enough"));
+});
+
+/** A server that answers each request with bytes, or does with its connection as it likes. It counts connections from 1. */
+async function byteServer(answer: (seen: { index: number; request: string }, socket: Socket) => unknown) {
+  const sockets = new Set<Socket>();
+  const seen: { connection: number; request: string }[] = [];
+  const server = createServer((socket) => {
+    const connection = sockets.add(socket).size;
+    let text = "";
+    socket.on("error", () => undefined); // the client may reset
+    socket.on("data", (chunk) => {
+      text += chunk.toString("latin1");
+      if (!text.endsWith("\r\n\r\n")) return;
+      const one = { connection, request: text };
+      text = "";
+      answer({ index: seen.push(one) - 1, request: one.request }, socket);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo; // a TCP server's address is an object
+  return {
+    seen,
+    sockets,
+    kube: (token = "token") => {
+      const access: Access = {
+        server: new URL(`http://127.0.0.1:${port}`),
+        source: "test",
+        credentials: async () => ({ headers: { authorization: `Bearer ${token}` }, tls: {} }),
+      };
+      const timing = { watchOpenMs: 50, watchIdleMs: 5_000 };
+      return new Kube({ access, namespace: "work", log: createLog({ level: "silent" }), timing });
+    },
+    [Symbol.asyncDispose]: async () => {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+/** Bytes that tell their places apart. */
+const patternOf = (length: number): Buffer =>
+  Buffer.from(Uint8Array.from({ length }, (_, at) => (at * 31) ^ (at >> 8)));
+
+/** An answer with this content, of a length or in chunks that end where `cuts` say. */
+function answerOf(content: Buffer, cuts: readonly number[], isChunked: boolean): Buffer {
+  if (!isChunked)
+    return Buffer.concat([Buffer.from(`HTTP/1.1 200 OK\r\ncontent-length: ${content.length}\r\n\r\n`), content]);
+  const chunks = piecesOf(content, cuts).filter(({ length }) => length > 0);
+  return Buffer.concat([
+    Buffer.from("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
+    ...chunks.flatMap((chunk) => [Buffer.from(`${chunk.length.toString(16)}\r\n`), chunk, Buffer.from("\r\n")]),
+    Buffer.from("0\r\n\r\n"),
+  ]);
+}
+
+/** The bytes, cut at each of `cuts`. */
+function piecesOf(bytes: Buffer, cuts: readonly number[]): Buffer[] {
+  const edges = [0, ...cuts.map((place) => place % (bytes.length + 1)).sort((a, b) => a - b), bytes.length];
+  return edges.slice(1).map((edge, index) => bytes.subarray(edges[index], edge));
+}
+
+/** What a short read makes of bytes that come whether it has asked for more or not; it holds each piece for some turns. */
+async function readUnasked(pieces: readonly Buffer[], holds: readonly number[]): Promise<Buffer> {
+  const transport = new Transport({
+    access: {
+      server: new URL("http://127.0.0.1:1"),
+      source: "test",
+      credentials: async () => ({ headers: {}, tls: {} }),
+    },
+  });
+  const socket = new Socket(); // leads nowhere: the test says what comes on it
+  const asked = Promise.withResolvers<void>();
+  socket.write = () => {
+    asked.resolve();
+    return true;
+  };
+  transport.connections.take = () => socket;
+  const come = async () => {
+    await asked.promise;
+    for (const [index, piece] of pieces.entries()) {
+      if (piece.length === 0) continue;
+      const chunk = Buffer.allocUnsafeSlow(piece.length);
+      piece.copy(chunk);
+      socket.emit("data", chunk);
+      if (index % 3 > 0) await turn();
+    }
+  };
+  const coming = come();
+  const read: Buffer[] = [];
+  const path = resourcePath("work", "pods", "p", "log");
+  for await (const piece of openStream(transport, { path, query: [], verb: "GET", short: true })) {
+    const before = Buffer.from(piece);
+    for (let turns = holds[read.length % holds.length] ?? 0; turns > 0; turns--) await turn();
+    expect(before.equals(piece)).toBe(true);
+    read.push(before);
+  }
+  await coming;
+  transport.connections.drop();
+  for (const piece of read.slice(0, -1)) expect(piece.length).toBeGreaterThanOrEqual(64 * 1024);
+  return Buffer.concat(read);
+}
+
+test("a short read gives all in its order, and no piece changes while it is held, whatever comes meanwhile", async () => {
+  const content = patternOf(700_000);
+  const lengths = fc.oneof(fc.nat(20), fc.integer({ min: 65_000, max: 66_000 }), fc.nat(content.length));
+  const cuts = fc.array(fc.nat(content.length), { maxLength: 24 });
+  const holds = fc.array(fc.nat(6), { minLength: 1, maxLength: 4 });
+  await fc.assert(
+    fc.asyncProperty(lengths, cuts, cuts, holds, fc.boolean(), async (length, chunks, pieces, held, isChunked) => {
+      const expected = content.subarray(0, length);
+      const answer = answerOf(expected, chunks, isChunked);
+      expect((await readUnasked(piecesOf(answer, pieces), held)).equals(expected)).toBe(true);
+    }),
+    { numRuns: 60 },
+  );
+});
+
+test.each([0, 1, 65_535, 65_536, 65_537, 98_304, 98_305, 3 * 1024 * 1024 + 17])(
+  "a log of %d bytes is whole, whether the connection ends with it or not, and however slow its reader",
+  async (length) => {
+    const content = patternOf(length);
+    await using server = await byteServer(async ({ index }, socket) => {
+      const answer = answerOf(content, [7, 100, 70_000, 1_000_000], index % 2 === 1);
+      for (const piece of piecesOf(answer, [3, 30, 90, 66_000, 300_000, 300_001])) {
+        socket.write(piece);
+        await turn();
+      }
+      if (index >= 2) socket.end();
+    });
+    const kube = server.kube();
+    for (let index = 0; index < 4; index++) {
+      const read: Buffer[] = [];
+      for await (const piece of kube.log("p", { container: "c", follow: index % 2 === 1 && length < 100_000 })) {
+        read.push(Buffer.from(piece));
+        for (let turns = 0; turns < 3; turns++) await turn();
+        expect(read.at(-1)?.equals(piece)).toBe(true);
+      }
+      expect(Buffer.concat(read).equals(content)).toBe(true);
+    }
+  },
+);
+
+const ok = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\none\n";
+
+/** How a first read ends, whether the second one comes over its connection, and what the first is answered. */
+const firstReads: [name: string, again: boolean, answer: string][] = [
+  ["ended well", true, ok],
+  ["was refused, with all of the reason", true, "HTTP/1.1 400 \r\ncontent-length: 2\r\n\r\n{}"],
+  ["was refused, without a reason", true, "HTTP/1.1 503 \r\ncontent-length: 0\r\n\r\n"],
+  ["was refused, with a reason too long", false, `HTTP/1.1 400 \r\ncontent-length: 70000\r\n\r\n${"x".repeat(69_999)}`],
+  ["ended well and said that it closes", false, ok.replace("\r\n", "\r\nconnection: close\r\n")],
+  ["ended well, of HTTP/1.0", false, ok.replace("1.1", "1.0")],
+  ["ended with more than was asked for", false, `${ok}HTTP/1.1 200 OK\r\n`],
+  ["was no answer", false, "HTTP/1.1 200 OK\r\na\r\n\r\n"],
+  ["broke in the middle", false, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\nx\r\n"],
+];
+
+test.each(firstReads)("the connection of a read that %s is used again: %p", async (_, again, answer) => {
+  await using server = await byteServer(({ index }, socket) => socket.write(index === 0 ? answer : ok));
+  const kube = server.kube();
+  const read = () => collect(kube.log("p", { container: "c" }));
+  await read().catch((error) => expect(error).toHaveProperty("name", "KubeError"));
+  expect(Buffer.concat(await read()).toString()).toBe("one\n");
+  expect(server.seen.map(({ connection }) => connection)).toEqual([1, again ? 1 : 2]);
+});
+
+test("after a read that was left early the next one has a connection of its own, and that of the first is closed", async () => {
+  const closed = Promise.withResolvers<void>();
+  await using server = await byteServer(({ index }, socket) => {
+    if (index === 0) socket.once("close", () => closed.resolve());
+    socket.write(index === 0 ? ok.replace("4", "99999").replace("one", "x".repeat(70_000)) : ok);
+  });
+  const kube = server.kube();
+  for await (const _ of kube.log("p", { container: "c" })) break;
+  await closed.promise;
+  expect(Buffer.concat(await collect(kube.log("p", { container: "c" }))).toString()).toBe("one\n");
+  expect(server.seen.map(({ connection }) => connection)).toEqual([1, 2]);
+});
+
+test("a followed log that ends leaves no connection for a short read", async () => {
+  await using server = await byteServer((_, socket) => socket.write(ok));
+  const kube = server.kube();
+  await collect(kube.log("p", { container: "c", follow: true }));
+  await collect(kube.log("p", { container: "c" }));
+  expect(server.seen.map(({ connection }) => connection)).toEqual([1, 2]);
+});
+
+test("a connection that is lost just when it is taken does not matter", async () => {
+  await using server = await scriptedServer((_, response) => response.end("one\n"));
+  const transport = new Transport({ access: server.access });
+  const lost = new Socket().destroy();
+  while (!lost.closed) await turn();
+  transport.connections.take = () => lost;
+  const path = resourcePath("work", "pods", "p", "log");
+  const pieces = await collect(openStream(transport, { path, query: [], verb: "GET", short: true, openMs: 1_000 }));
+  expect(Buffer.concat(pieces).toString()).toBe("one\n");
+  transport.connections.drop();
+});
+
+test("a short read that nobody reads on takes no more from its connection", async () => {
+  const bytes = answerOf(patternOf(32 * 1024 * 1024), [], false);
+  await using server = await byteServer((_, socket) => socket.write(bytes));
+  const log = server.kube().log("p", { container: "c" });
+  await log.next();
+  for (let turns = 0; turns < 500; turns++) await turn();
+  const [end] = server.sockets;
+  expect(end?.writableLength).toBeGreaterThan(0);
+  await log.return(undefined);
+});
+
+test("a request says what it must and no more", async () => {
+  await using server = await byteServer((_, socket) => socket.write(ok));
+  await collect(server.kube().log("p", { container: "c d\r\n" }));
+  const lines = server.seen[0]?.request.split("\r\n") ?? [];
+  expect(lines[0]).toBe("GET /api/v1/namespaces/work/pods/p/log?container=c+d%0D%0A HTTP/1.1");
+  expect(lines.slice(1).map((line) => line.replace(/(?<=:) .*/, ""))).toEqual([
+    "host:",
+    "authorization:",
+    "accept:",
+    "user-agent:",
+    "",
+    "",
+  ]);
+  expect(lines[2]).toBe("authorization: Bearer token");
+});
+
+test.each(["a\nx: y", "a\r\nx: y", "a\r", "\0", "\x7f", "\x80", "\u010a", "\u{1f600}"])(
+  "a token that no header can hold, %j, is refused without a word of it, and nothing is sent",
+  async (bad) => {
+    await using server = await byteServer((_, socket) => socket.write(ok));
+    const kube = server.kube(`secret${bad}`);
+    for (const follow of [false, true]) {
+      const error = await failureOf(collect(kube.log("p", { container: "c", follow })));
+      expect(error).toMatchObject({ name: "KubeError", status: 0 });
+      expect(Bun.inspect(error)).not.toContain("secret");
+    }
+    await collect(server.kube().log("p", { container: "c" }));
+    expect(server.seen).toHaveLength(1);
+    expect(server.sockets.size).toBe(1);
+  },
+);
+
+test("a 401 is asked again once with new credentials, by a watch and by a log", async () => {
+  await using server = await scriptedServer(({ headers }, response) => {
+    response.writeHead(headers.authorization === "Bearer token-1" ? 200 : 401);
+    response.end("one\n");
+  });
+  const kube = server.kube();
+  expect(Buffer.concat(await collect(kube.log("p", { container: "c" }))).toString()).toBe("one\n");
+  expect(server.renewed()).toBe(1);
+  expect(server.seen).toHaveLength(2);
+  await collect(kube.log("p", { container: "c", follow: true }));
+  expect(server.renewed()).toBe(1);
+});
+
+test("a second 401 is told", async () => {
+  await using server = await scriptedServer((_, response) => {
+    response.writeHead(401);
+    response.end();
+  });
+  for (const follow of [false, true]) {
+    const error = await failureOf(collect(server.kube().log("p", { container: "c", follow })));
+    expect(error).toMatchObject({ name: "KubeError", status: 401 });
+  }
+  expect(server.renewed()).toBe(2);
+  expect(server.seen).toHaveLength(4);
+});
+
+test("a refusal is told by its status when its body says nothing, or too much", async () => {
+  const status = JSON.stringify(statusObject(410, "Expired", "y".repeat(100_000)));
+  const answers = [
+    "HTTP/1.1 503 \r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n",
+    "HTTP/1.1 503 \r\nretry-after: 7\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    `HTTP/1.1 410 \r\ncontent-length: ${status.length}\r\n\r\n${status}`,
+    `HTTP/1.1 410 \r\n\r\n${status}`,
+  ];
+  await using server = await byteServer(({ index }, socket) => socket.write(answers[index >> 1] ?? ""));
+  const kube = server.kube();
+  for (const index of answers.keys()) {
+    const expected = index < 2 ? { status: 503, retryAfterSeconds: 7 } : { status: 410, reason: "" };
+    for (const follow of [false, true])
+      expect(await failureOf(collect(kube.log("p", { container: "c", follow })))).toMatchObject(expected);
+  }
+});
+
+test("a refusal that ends with its connection is told as any other", async () => {
+  const status = (code: number, reason: string) => JSON.stringify(statusObject(code, reason, "why"));
+  const answers = [
+    "HTTP/1.0 503 Service Unavailable\r\nretry-after: 7\r\nconnection: close\r\n\r\n<html>",
+    `HTTP/1.1 410 \r\n\r\n${status(410, "Expired")}`,
+    `HTTP/1.0 401 \r\n\r\n${status(401, "Unauthorized")}`,
+    `HTTP/1.1 403 \r\n\r\n${status(403, "Forbidden")}`,
+  ];
+  await using server = await byteServer(({ index }, socket) => socket.end(answers[index] ?? ""));
+  const kube = server.kube();
+  const log = () => failureOf(collect(kube.log("p", { container: "c", follow: false })));
+  expect(await log()).toMatchObject({ status: 503, retryAfterSeconds: 7 });
+  expect(await log()).toMatchObject({ status: 410, reason: "Expired", message: "why", gone: true });
+  expect(await log()).toMatchObject({ status: 403, reason: "Forbidden" }); // asked again after the 401
+  expect(server.seen).toHaveLength(4);
+});
+
+test("a refusal that is cut, or does not go on, is no answer", async () => {
+  const start = `HTTP/1.1 403 \r\ncontent-length: 999\r\n\r\n{"kind":"Status"`;
+  await using server = await byteServer(({ request }, socket) => {
+    socket.write(start);
+    if (request.includes("/log")) socket.end();
+  });
+  const kube = server.kube();
+  for (const follow of [false, true]) {
+    const error = await failureOf(collect(kube.log("p", { container: "c", follow })));
+    expect(error).toMatchObject({ name: "KubeError", status: 0 });
+  }
+  const error = await failureOf(collect(kube.pods.watch({})));
+  expect(error).toMatchObject({ status: 0, message: "no answer within 50 ms" });
+});
+
+test("whoever gives up before the head, or in the middle of a refusal, gets the reason, and the connection is closed", async () => {
+  for (const start of ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 403 \r\ncontent-length: 9\r\n\r\n{"]) {
+    const came = Promise.withResolvers<void>();
+    const closed = Promise.withResolvers<void>();
+    await using server = await byteServer((_, socket) => {
+      socket.once("close", () => closed.resolve());
+      socket.write(start);
+      came.resolve();
+    });
+    const controller = new AbortController();
+    const read = failureOf(collect(server.kube().log("p", { container: "c", signal: controller.signal })));
+    await came.promise;
+    await turn();
+    const reason = new Error("enough");
+    controller.abort(reason);
+    expect(await read).toBe(reason);
+    await closed.promise;
+  }
 });
