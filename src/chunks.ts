@@ -57,7 +57,10 @@ export class Chunks {
 
 const EMPTY = Buffer.alloc(0);
 
-/** Copied where it is a small part of the memory that it stands in, which would be kept with it; more than this share is worth no copy. */
+/** Memory up to so many bytes is worth no copy, nor is memory of which at least this share is kept. */
+const SMALL_BYTES = 8 * 1024;
 const SHARE = 1 / 4;
+
+/** Copied where it is a small part of the memory that it stands in, which would be kept with it. */
 const kept = (chunk: Buffer): Buffer =>
-  chunk.length < SHARE * chunk.buffer.byteLength && chunk.buffer.byteLength > JOINED_BYTES ? Buffer.from(chunk) : chunk;
+  chunk.length < SHARE * chunk.buffer.byteLength && chunk.buffer.byteLength > SMALL_BYTES ? Buffer.from(chunk) : chunk;

@@ -25,11 +25,26 @@ export class Memory {
   }
 }
 
+/** What may stand before the bytes in their memory: the channel of a message, a prefix and a few tags; less than a wrapper's word (marks.ts). */
+const MOST_BEFORE = 32;
+
 /**
- * Gives memory back at once that `bytes` are all of, but for a byte before them; nobody may look at it any more. The collector
+ * Gives memory back at once that `bytes` are all of, but for a few bytes before them; nobody may look at it any more. The collector
  * leaves what is large and short-lived for long, and memory that is new all the time costs more than most that is done with it.
  */
 export function release({ buffer, byteOffset, byteLength }: Uint8Array): void {
-  const isAll = byteOffset <= 1 && byteOffset + byteLength === buffer.byteLength;
+  const isAll = byteOffset <= MOST_BEFORE && byteOffset + byteLength === buffer.byteLength;
   if (isAll && byteLength > 0 && buffer instanceof ArrayBuffer) buffer.transfer(0);
 }
+
+/** What is read from a socket at once and is larger is worth giving back, in bytes. */
+const LARGE_READ_BYTES = 16 * 1024;
+
+/** Gives back what was read from a socket, when that is worth it. Who keeps a part of it must have made it `lasting`. */
+export function releaseRead(chunk: Buffer): void {
+  if (chunk.length >= LARGE_READ_BYTES) release(chunk);
+}
+
+/** A part of what was read from a socket, for longer than its reader has it. */
+export const lasting = (part: Buffer): Buffer =>
+  part.buffer.byteLength >= LARGE_READ_BYTES ? Buffer.from(part) : part;

@@ -1,5 +1,5 @@
-import { expect, test } from "bun:test";
-import { Memory, release } from "../src/memory.ts";
+import { describe, expect, test } from "bun:test";
+import { lasting, Memory, release, releaseRead } from "../src/memory.ts";
 
 test("memory that was given back is used again, as much of it as is kept", () => {
   const memory = new Memory(100, 1);
@@ -20,12 +20,59 @@ test("what is larger than a piece is made for it alone", () => {
   expect(memory.take(100).buffer).not.toBe(large.buffer);
 });
 
-test("memory is released where the bytes are all of it, but for one before them", () => {
+test("memory is released where the bytes are all of it, but for a few before them", () => {
   const lengthAfter = (from: number, to: number) => {
     const buffer = new ArrayBuffer(100);
     release(new Uint8Array(buffer).subarray(from, to));
     return buffer.byteLength;
   };
-  expect([lengthAfter(0, 100), lengthAfter(1, 100)]).toEqual([0, 0]);
-  expect([lengthAfter(2, 100), lengthAfter(0, 99), lengthAfter(100, 100)]).toEqual([100, 100, 100]);
+  expect([lengthAfter(0, 100), lengthAfter(1, 100), lengthAfter(32, 100)]).toEqual([0, 0, 0]);
+  expect([lengthAfter(33, 100), lengthAfter(0, 99), lengthAfter(100, 100)]).toEqual([100, 100, 100]);
+  const shared = new SharedArrayBuffer(100);
+  release(new Uint8Array(shared));
+  expect(shared.byteLength).toBe(100);
+});
+
+describe("what was read from a socket", () => {
+  const LARGE = 16 * 1024;
+  const readOf = (bytes: number, before = 0) => Buffer.from(new ArrayBuffer(before + bytes), before).fill("x");
+
+  test("is given back when it is large", () => {
+    for (const [bytes, before, isLarge] of [
+      [1, 0, false],
+      [LARGE - 1, 0, false],
+      [LARGE - 1, 1, false],
+      [LARGE, 0, true],
+      [LARGE, 1, true],
+      [512 * 1024, 0, true],
+    ] as const) {
+      const read = readOf(bytes, before);
+      releaseRead(read);
+      expect([bytes, before, read.buffer.byteLength]).toEqual([bytes, before, isLarge ? 0 : before + bytes]);
+    }
+  });
+
+  test("stays when it is not all of its memory", () => {
+    const part = readOf(4 * LARGE).subarray(0, 2 * LARGE);
+    releaseRead(part);
+    expect(part.toString()).toBe("x".repeat(2 * LARGE));
+  });
+
+  test("is copied, in part or whole, where that would be gone, and nowhere else", () => {
+    for (const bytes of [1, 100, LARGE - 1, LARGE, LARGE + 1, 512 * 1024])
+      for (const [from, to] of [
+        [0, bytes],
+        [bytes - 1, bytes],
+        [0, 1],
+      ]) {
+        const read = readOf(bytes);
+        const part = read.subarray(from, to);
+        const { length } = part;
+        const kept = lasting(part);
+        const isCopied = kept.buffer !== read.buffer;
+        releaseRead(read);
+        expect([bytes, isCopied]).toEqual([bytes, read.buffer.byteLength === 0]);
+        expect(kept.toString()).toBe("x".repeat(length));
+      }
+  });
 });

@@ -1,6 +1,8 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { Chunks } from "../chunks.ts";
 import type { Http2Stream } from "../http2/stream.ts";
+import { lasting } from "../memory.ts";
+import { Intake } from "./intake.ts";
 
 /** What goes before each message on the wire: a byte of flags, four of length. */
 export const PREFIX_BYTES = 5;
@@ -22,7 +24,7 @@ export interface Envelope {
 export class Envelopes {
   readonly #stream: Http2Stream;
   readonly #limit: number;
-  readonly #chunks = new Chunks();
+  readonly #chunks = new Intake();
   /** Length of the next message, once its prefix is here. */
   #length: number | undefined;
   #hasEnded = false;
@@ -79,7 +81,7 @@ export class Envelopes {
 
   /** Whether the next message is here. Fails for one that is too large. */
   #isWhole(): boolean {
-    this.#length ??= announcedIn(this.#chunks);
+    this.#length ??= announcedAt(this.#chunks);
     if (this.#length === undefined) return false;
     if (this.#length <= this.#limit) return this.#chunks.bytes >= PREFIX_BYTES + this.#length;
     this.#stream.pause(); // until the answer is out; then what still comes is thrown away
@@ -135,7 +137,7 @@ export class OnlyEnvelope {
   #receive(chunk: Buffer): void {
     if (this.#isOver) return;
     const chunks = this.#chunks;
-    chunks.add(chunk);
+    chunks.add(lasting(chunk));
     if (this.#length === undefined) {
       const length = announcedIn(chunks);
       if (length === undefined) return;
@@ -162,6 +164,13 @@ export class OnlyEnvelope {
 /** The length that the next message announces, once its prefix is here. */
 const announcedIn = (chunks: Chunks): number | undefined =>
   chunks.bytes < PREFIX_BYTES ? undefined : chunks.first(PREFIX_BYTES).readUInt32BE(1);
+
+const announcedAt = (intake: Intake): number | undefined => {
+  if (intake.bytes < PREFIX_BYTES) return undefined;
+  let length = 0;
+  for (let place = 1; place < PREFIX_BYTES; place++) length = length * 256 + (intake.at(place) ?? 0);
+  return length;
+};
 
 function tooLarge(bytes: number, limit: number): ConnectError {
   const text = `message size ${bytes} is larger than configured readMaxBytes ${limit}`;

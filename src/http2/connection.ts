@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import type { LimitName, Usage } from "../limits.ts";
 import type { Log } from "../log.ts";
+import { releaseRead } from "../memory.ts";
 import { Budget, type Violation } from "./budget.ts";
 import {
   ConnectionError,
@@ -98,7 +99,9 @@ export class Http2Connection implements FrameHandler, StreamOwner {
     );
     this.writer.send(windowFrame(0, CONNECTION_WINDOW - WINDOW_BYTES));
     socket.on("data", (chunk) => {
-      if (typeof chunk !== "string") this.read(chunk); // it never is: no encoding is set
+      if (typeof chunk === "string") return; // it never is: no encoding is set
+      this.read(chunk);
+      releaseRead(chunk);
     });
     socket.on("drain", () => {
       this.#unread = 0;

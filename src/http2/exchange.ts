@@ -3,6 +3,7 @@ import type { UniversalServerRequest, UniversalServerResponse } from "@connectrp
 import { Chunks } from "../chunks.ts";
 import { type Answer, callerGone, type Exchange, type HeaderFields } from "../exchange.ts";
 import { connectionKey } from "../limits.ts";
+import { lasting } from "../memory.ts";
 import { ErrorCode } from "./frame.ts";
 import { encodeHeaders } from "./hpack.ts";
 import type { Http2Stream } from "./stream.ts";
@@ -110,7 +111,7 @@ class Body implements AsyncIterable<Uint8Array> {
   constructor(stream: Http2Stream) {
     this.#stream = stream;
     stream.onData = (chunk) => {
-      this.#chunks.add(chunk);
+      this.#chunks.add(lasting(chunk));
       if (this.#chunks.bytes > WAITING_BYTES) stream.pause();
       this.#reader?.resolve();
     };

@@ -13,7 +13,7 @@ import {
   windowFrame,
 } from "./frame.ts";
 import type { Head } from "./head.ts";
-import { memoryFor, PART_BYTES, type Writer } from "./writer.ts";
+import { PART_BYTES, type Writer } from "./writer.ts";
 
 /** What a client may send on a stream before it is told that there is room for more, in bytes. */
 export const STREAM_WINDOW = 256 * 1024;
@@ -56,7 +56,7 @@ export class Http2Stream {
   readonly id: number;
   readonly head: Head;
   readonly #owner: StreamOwner;
-  /** Content of the request. */
+  /** Content of the request; what of it is to be kept is to be made `lasting` (memory.ts). */
   onData: (chunk: Buffer) => void = nothing;
   /** The request is complete. */
   onEnd: () => void = nothing;
@@ -290,9 +290,10 @@ export class Http2Stream {
   }
 
   #sendPart(piece: Piece, bytes: number): void {
-    const out = memoryFor(bytes + HEADER_BYTES * Math.ceil(bytes / FRAME_BYTES));
+    const size = bytes + HEADER_BYTES * Math.ceil(bytes / FRAME_BYTES);
+    const out = this.#owner.writer.room(size);
     const end = piece.sent + bytes;
-    for (let at = 0; piece.sent < end; ) {
+    for (let at = out.length - size; piece.sent < end; ) {
       const length = Math.min(FRAME_BYTES, end - piece.sent);
       at = putHeader(out, at, FrameType.DATA, 0, this.id, length);
       at = copyPart(piece, length, out, at);

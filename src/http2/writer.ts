@@ -3,24 +3,20 @@ import { Memory } from "../memory.ts";
 import { FRAME_BYTES, HEADER_BYTES } from "./frame.ts";
 
 /** Longer writes go on as they are: a copy of them costs more than a system call. In bytes. */
-const LONG_BYTES = 4 * 1024;
+const LONG_BYTES = 8 * 1024;
 
 /** So many short ones wait at most: of many answers, the client can take the first while the last are made. */
 const MOST = 6;
 
-/** DATA that is sent at once at most: all of a message of output or log of 32 KiB, with what stands around it. In bytes. */
-export const PART_BYTES = 2 * FRAME_BYTES + 512;
-/** That as frames. */
-const PIECE_BYTES = PART_BYTES + HEADER_BYTES * Math.ceil(PART_BYTES / FRAME_BYTES);
+/** DATA that is sent at once at most: all of a message of log of 64 KiB, with what stands around it. In bytes. */
+export const PART_BYTES = 4 * FRAME_BYTES + 512;
+/** That as frames, behind short writes that wait. */
+const PIECE_BYTES = PART_BYTES + HEADER_BYTES * Math.ceil(PART_BYTES / FRAME_BYTES) + LONG_BYTES;
 /** Pieces kept while nothing is in them: enough for 16 streams that write at once. */
-const SPARE_PIECES = 32;
+const SPARE_PIECES = 16;
 
 /** Of all connections. */
 const memory = new Memory(PIECE_BYTES, SPARE_PIECES);
-
-/** Memory for a write of so many bytes, with whatever is in it. */
-export const memoryFor = (bytes: number): Buffer<ArrayBuffer> =>
-  bytes < LONG_BYTES ? Buffer.allocUnsafe(bytes) : memory.take(bytes);
 
 /**
  * What leaves on a connection. The short writes of one turn of the event loop leave as one: the system call would take most
@@ -29,6 +25,7 @@ export const memoryFor = (bytes: number): Buffer<ArrayBuffer> =>
 export class Writer {
   readonly #socket: Socket;
   #waiting: Buffer<ArrayBuffer>[] = [];
+  #waitingBytes = 0;
 
   constructor(socket: Socket) {
     this.#socket = socket;
@@ -39,7 +36,25 @@ export class Writer {
     return this.#socket.writableNeedDrain;
   }
 
-  /** Nobody may change the bytes from now on: those of `memoryFor` are used again. */
+  /**
+   * Memory whose last `bytes` are to be filled and sent at once. Before them stands what waits, if they are many: then it leaves
+   * with them, as one.
+   */
+  room(bytes: number): Buffer<ArrayBuffer> {
+    if (bytes < LONG_BYTES) return Buffer.allocUnsafe(bytes);
+    if (this.#waitingBytes > LONG_BYTES) this.flush();
+    const room = memory.take(this.#waitingBytes + bytes);
+    let at = 0;
+    for (const each of this.#waiting) {
+      room.set(each, at);
+      at += each.length;
+    }
+    this.#waiting = [];
+    this.#waitingBytes = 0;
+    return room;
+  }
+
+  /** Nobody may change the bytes from now on: those of `room` are used again. */
   send(bytes: Buffer<ArrayBuffer>): void {
     if (bytes.length >= LONG_BYTES) {
       this.flush();
@@ -48,6 +63,7 @@ export class Writer {
     }
     if (this.#waiting.length === 0) queueMicrotask(this.#flushLater);
     this.#waiting.push(bytes);
+    this.#waitingBytes += bytes.length;
     if (this.#waiting.length >= MOST) this.flush();
   }
 
@@ -56,6 +72,7 @@ export class Writer {
     const [first, ...rest] = this.#waiting;
     if (first === undefined) return;
     this.#waiting = [];
+    this.#waitingBytes = 0;
     if (this.#socket.writable) this.#socket.write(rest.length === 0 ? first : Buffer.concat([first, ...rest]));
   }
 

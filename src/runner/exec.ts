@@ -9,6 +9,7 @@ import {
 } from "../gen/agynio/api/runner/v1/runner_pb.ts";
 import type { Output as Piece } from "../kube/channel.ts";
 import type { Pod } from "../kube/types.ts";
+import { release } from "../memory.ts";
 import { workloadIdOf } from "../pod/names.ts";
 import { trim } from "../pod/validate.ts";
 import { sleep } from "../time.ts";
@@ -249,6 +250,7 @@ class Session implements Disposable {
           }
           this.#parts.traffic.exec.add("stdin", data.length);
           if (data.length > 0) await connection.write(data);
+          release(data);
           if (eof && !ended) await connection.end();
           ended ||= eof;
         }

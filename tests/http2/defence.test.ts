@@ -490,6 +490,8 @@ describe("chunks that wait to be taken", () => {
     for (const [bytes, size, isCopied] of [
       [1, 64 * 1024, true],
       [1_000, 64 * 1024, true],
+      [1_000, 8 * 1024, false],
+      [1_000, 8 * 1024 + 1, true],
       [5_000, 128 * 1024, true],
       [16 * 1024, 17 * 1024, false],
       [64 * 1024 - 100, 64 * 1024, false],

@@ -4,7 +4,6 @@ import { connect as connectHttp2 } from "node:http2";
 import type { Socket } from "node:net";
 import { Http2Connection } from "../../src/http2/connection.ts";
 import { encodeHeaders } from "../../src/http2/hpack.ts";
-import { memoryFor } from "../../src/http2/writer.ts";
 import { Usage } from "../../src/limits.ts";
 import { createLog } from "../../src/log.ts";
 import { tcpPair } from "./client.ts";
@@ -32,6 +31,32 @@ test("short writes of one turn leave as one, in order, and before what is long",
   pair.socket.end();
   expect((await read(pair.peer)).toString()).toBe(`abcde${long}f`);
   expect(writes).toEqual([3, 2, long.length, 1]);
+});
+
+test("what is short leaves with what is long behind it, as one, unless that is too much", async () => {
+  using pair = await tcpPair();
+  const { writer, writes } = pair;
+  const long = (letter: string, before: string) => {
+    const bytes = writer.room(32 * 1024);
+    expect(bytes.subarray(0, -32 * 1024).toString()).toBe(before);
+    writer.send(bytes.fill(letter, bytes.length - 32 * 1024));
+  };
+  const frame = writer.room(4 * 1024 + 9).fill("a"); // as of a short read
+  writer.send(frame);
+  writer.send(Buffer.from("b"));
+  long("c", `${frame}b`);
+  long("d", "");
+  expect(writes).toEqual([36 * 1024 + 10, 32 * 1024]);
+  for (const letter of "ef") writer.send(writer.room(7 * 1024).fill(letter));
+  long("g", ""); // 14 KiB before it would be too much
+  expect(writes.slice(2)).toEqual([14 * 1024, 32 * 1024]);
+  await new Promise(setImmediate); // nothing was left to leave
+  pair.socket.end();
+  const counts = new Map<string, number>();
+  for (const letter of (await read(pair.peer)).toString()) counts.set(letter, (counts.get(letter) ?? 0) + 1);
+  const [k4, k7, k32] = [4 * 1024 + 9, 7 * 1024, 32 * 1024];
+  expect([...counts]).toEqual([...Object.entries({ a: k4, b: 1, c: k32, d: k32, e: k7, f: k7, g: k32 })]);
+  expect(writes.length).toBe(4);
 });
 
 test("of many short writes the first leave before the last are made", async () => {
@@ -69,7 +94,7 @@ test("memory of a long write is used again when that has left, and not before", 
   expect(writer.isFull).toBe(false);
   const used = new Set<ArrayBufferLike>();
   for (let index = 0; index < count; index++) {
-    const bytes = memoryFor(length).fill(index % 251);
+    const bytes = writer.room(length).fill(index % 251);
     used.add(bytes.buffer);
     writer.send(bytes);
     await Promise.resolve();
@@ -78,7 +103,7 @@ test("memory of a long write is used again when that has left, and not before", 
   const received = read(peer);
   await once(socket, "drain");
   expect(writer.isFull).toBe(false);
-  expect(used.has(memoryFor(length).buffer)).toBe(true);
+  expect(used.has(writer.room(length).buffer)).toBe(true);
   socket.end();
   const bytes = await received;
   expect(bytes.length).toBe(count * length);
