@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import { release } from "../memory.ts";
+import { noAnswer } from "./error.ts";
 import { type HeaderFields, type ResponseHandler, ResponseReader } from "./response.ts";
 
 /** Of a short read at a time: messages then cost little beside their bytes. */
@@ -24,7 +25,7 @@ export class Incoming implements ResponseHandler {
   #failure: { error: unknown } | undefined;
   #wake: (() => void) | undefined;
 
-  /** Gives at least `leastBytes` of content at a time, but for the last. `left` gets a connection that can be used again. */
+  /** `left` gets the connection, once it can be used again. */
   constructor(socket: Socket, content: Content, left: (socket: Socket) => void) {
     this.#socket = socket;
     this.#content = content;
@@ -90,7 +91,7 @@ export class Incoming implements ResponseHandler {
     else this.#socket.destroy();
   }
 
-  readonly #lost = (): void => this.#fail(undefined);
+  readonly #lost = (): void => this.#fail(noAnswer("connection lost"));
 
   readonly #fail = (error: unknown): void => {
     if (this.#isOver) return;

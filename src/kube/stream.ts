@@ -68,7 +68,7 @@ export async function* openStream(transport: Transport, request: StreamRequest):
     }
   } catch (error) {
     if (signal?.aborted) throw signal.reason;
-    throw lost ?? noAnswer("connection lost", error);
+    throw lost ?? (error instanceof KubeError ? error : noAnswer("connection lost", error));
   } finally {
     signal?.removeEventListener("abort", abort);
     incoming.close();
