@@ -30,16 +30,18 @@ export class Incoming implements ResponseHandler {
     this.#socket = socket;
     this.#content = content;
     this.#left = left;
-    this.#head.promise.catch(() => undefined); // who asks for it is told
+    this.#head.promise.catch(() => undefined); // who waits for it is told
     socket.on("data", this.#take);
     socket.on("error", this.#fail);
     socket.on("close", this.#lost);
     if (socket.destroyed) this.#lost();
   }
 
-  /** Rejects when the connection is lost before. */
-  get answered(): Promise<Head> {
-    return this.#head.promise;
+  /** Sends the request; resolves with the head of its answer. Rejects when it is lost before, or `signal` aborts. */
+  async ask(request: string, signal: AbortSignal): Promise<Head> {
+    using _ends = this.endWith(signal);
+    this.#socket.write(request);
+    return await this.#head.promise;
   }
 
   /** The next bytes, undefined at the end. After the last ones throws what the answer failed with. */
@@ -61,6 +63,15 @@ export class Incoming implements ResponseHandler {
   close(): void {
     this.#lost();
   }
+
+  /** Gives it up when the signal aborts, until that is disposed. */
+  endWith(signal: AbortSignal | undefined): Disposable {
+    signal?.addEventListener("abort", this.#lost, { once: true });
+    if (signal?.aborted) this.#lost();
+    return { [Symbol.dispose]: () => signal?.removeEventListener("abort", this.#lost) };
+  }
+
+  // ResponseHandler.
 
   head(status: number, fields: HeaderFields): void {
     this.#head.resolve({ status, fields });

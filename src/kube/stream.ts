@@ -40,8 +40,8 @@ export interface StreamRequest {
 
 /**
  * The body of a GET as it arrives, that of a short one in pieces of 64 KiB, each of which is gone when the next is asked for;
- * pulls, so that a slow reader slows the sender down. Ends only when the server has ended the body; everything else throws KubeError (status 0: lost) after what has come,
- * or `signal.reason` when aborted.
+ * pulls, so that a slow reader slows the sender down. Ends only when the server has ended the body; everything else throws
+ * KubeError (status 0: lost) after what has come, or `signal.reason` when aborted.
  */
 export async function* openStream(transport: Transport, request: StreamRequest): AsyncGenerator<Uint8Array> {
   const { signal, idleMs = Number.POSITIVE_INFINITY, totalMs = Number.POSITIVE_INFINITY } = request;
@@ -56,10 +56,9 @@ export async function* openStream(transport: Transport, request: StreamRequest):
     incoming.close();
   };
   using _total = startTimer(totalMs, () => give(`not ended after ${totalMs} ms`));
-  const abort = () => incoming.close();
-  signal?.addEventListener("abort", abort, { once: true });
+  using _ends = incoming.endWith(signal);
   try {
-    if (signal?.aborted) throw signal.reason;
+    signal?.throwIfAborted();
     for (;;) {
       const timer = startTimer(idleMs, () => give(`no data for ${idleMs} ms`)); // only while we wait: a slow reader is no dead link
       const piece = await incoming.next().finally(() => timer[Symbol.dispose]());
@@ -70,7 +69,6 @@ export async function* openStream(transport: Transport, request: StreamRequest):
     if (signal?.aborted) throw signal.reason;
     throw lost ?? (error instanceof KubeError ? error : noAnswer("connection lost", error));
   } finally {
-    signal?.removeEventListener("abort", abort);
     incoming.close();
   }
 }
@@ -81,36 +79,23 @@ async function openOnce(transport: Transport, request: StreamRequest, options?: 
   const { access, connections } = transport;
   const credentials = await credentialsOf(access, options);
   const peer = { url: urlOf(access, request.path, request.query), tls: credentials.tls };
-  const { openMs = OPEN_MS } = request;
+  const { short: isShort = false, openMs = OPEN_MS } = request;
   using bound = boundedSignal(openMs, request.signal);
+  const leave = (socket: Socket) => (isShort ? connections.leave(socket, peer) : socket.destroy());
   let status = 0;
   try {
-    const head = headOf(peer.url, credentials);
-    const send = async (socket: Socket): Promise<Incoming> => {
-      const left = (rest: Socket) => (request.short ? connections.leave(rest, peer) : rest.destroy());
-      const incoming = new Incoming(socket, request.short ? new Pieces() : new Lasting(), left);
-      const abort = () => incoming.close();
-      bound.signal.addEventListener("abort", abort, { once: true });
-      if (bound.signal.aborted) abort();
-      socket.write(head);
-      try {
-        const answer = await incoming.answered;
-        status = answer.status;
-        if (status === 200) return incoming;
-        throw fromAnswer(status, await errorBody(incoming, answer.fields), answer.fields["retry-after"]);
-      } finally {
-        bound.signal.removeEventListener("abort", abort);
-      }
+    const text = headOf(peer.url, credentials);
+    const ask = async (socket: Socket) => {
+      const incoming = new Incoming(socket, isShort ? new Pieces() : new Lasting(), leave);
+      return { incoming, head: await incoming.ask(text, bound.signal) };
     };
-    const known = request.short ? connections.take(peer) : undefined;
-    if (known !== undefined)
-      try {
-        return await send(known);
-      } catch (error) {
-        // Most likely the server had closed it meanwhile: another one is made.
-        if (status !== 0 || bound.signal.aborted) throw error;
-      }
-    return await send(await connect(peer, bound.signal));
+    const left = isShort ? connections.take(peer) : undefined;
+    // Most likely the server has closed it meanwhile, if it does not answer: then another one is made.
+    const known = left && (await ask(left).catch(() => undefined));
+    const { incoming, head } = known ?? (await ask(await connect(peer, bound.signal)));
+    status = head.status;
+    if (status === 200) return incoming;
+    throw fromAnswer(status, await errorBody(incoming, head.fields, bound.signal), head.fields["retry-after"]);
   } catch (error) {
     if (request.signal?.aborted) throw request.signal.reason;
     if (bound.timedOut) throw noAnswer(`no answer within ${openMs} ms`);
@@ -131,7 +116,8 @@ function headOf(url: URL, { headers }: Credentials): string {
   return `GET ${url.pathname}${url.search} HTTP/1.1\r\n${lines.join("")}\r\n`;
 }
 
-async function errorBody(incoming: Incoming, fields: HeaderFields): Promise<string> {
+async function errorBody(incoming: Incoming, fields: HeaderFields, signal: AbortSignal): Promise<string> {
+  using _ends = incoming.endWith(signal);
   const chunks: Uint8Array[] = [];
   let size = 0;
   try {
