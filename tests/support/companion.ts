@@ -2,7 +2,7 @@
  * A companion as ziti/main.go is one, without OpenZiti: its overlay network is a TCP port of this machine. Started by
  * `companionProgram` below as `bun companion.ts MODE RECORD -service NAME -socket PATH`; writes to RECORD what it was given.
  */
-import { chmodSync, existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -83,7 +83,7 @@ async function main(mode: Mode, record: string, args: string[]): Promise<void> {
   const coreDump = readFileSync("/proc/self/coredump_filter", "utf8").trim();
   const recorded = { pid: process.pid, args, env: process.env, identity, port, coreDump };
   writeFileSync(`${record}.new`, JSON.stringify(recorded));
-  await Bun.write(record, JSON.stringify(recorded));
+  renameSync(`${record}.new`, record); // whole, or not there
   if (mode === "exit") process.exit(3);
   if (mode === "hang") return;
   if (mode === "refuse") {
