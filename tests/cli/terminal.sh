@@ -67,10 +67,11 @@ plain=$(settings)
 
 type "k8s-runner exec -it $id -- sh" Enter
 shows "a session has a prompt of its own" '^(/ )?[#$]$'
-type "stty size" Enter
+# A size goes another way than what is typed, and may come after it.
+type "until stty size | grep -qx '34 110'; do :; done; clear; stty size" Enter
 shows "it knows the size" '^34 110$'
 mux resize-window -x 90 -y 28
-type "clear; stty size" Enter
+type "until stty size | grep -qx '28 90'; do :; done; clear; stty size" Enter
 shows "and every new size" '^28 90$'
 type "clear; echo begun; sleep 300" Enter
 shows "a command runs" '^begun$'
