@@ -294,7 +294,8 @@ test.each(shells.map((shell) => [shell.join(" "), shell] as const))(
     );
     const child = Bun.spawn([...shell, ...argv.slice(1)], { stdin: "pipe", stdout: "pipe", stderr: "ignore" });
     const children = () => readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").trim().split(" ");
-    await until("the command runs", () => children()[0] || undefined);
+    // Not only forked: only then it has the mark by which its wrapper is found.
+    await until("the command runs", () => commandOf(children()[0] ?? "")?.startsWith("sh\x00-c\x00while") || undefined);
     expect(await Bun.spawn(holdCommand(id)).exited).toBe(0);
     writeFileSync(end, "");
     await until("it waits, and nothing else", () => {
