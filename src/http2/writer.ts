@@ -45,12 +45,10 @@ export class Writer {
     if (this.#waitingBytes > LONG_BYTES) this.flush();
     const room = memory.take(this.#waitingBytes + bytes);
     let at = 0;
-    for (const each of this.#waiting) {
+    for (const each of this.#taken()) {
       room.set(each, at);
       at += each.length;
     }
-    this.#waiting = [];
-    this.#waitingBytes = 0;
     return room;
   }
 
@@ -69,11 +67,17 @@ export class Writer {
 
   /** Lets leave what waits for the end of the turn. */
   flush(): void {
-    const [first, ...rest] = this.#waiting;
+    const [first, ...rest] = this.#taken();
     if (first === undefined) return;
-    this.#waiting = [];
-    this.#waitingBytes = 0;
     if (this.#socket.writable) this.#socket.write(rest.length === 0 ? first : Buffer.concat([first, ...rest]));
+  }
+
+  /** What waits, which does so no more. */
+  #taken(): Buffer<ArrayBuffer>[] {
+    const waiting = this.#waiting;
+    if (waiting.length > 0) this.#waiting = [];
+    this.#waitingBytes = 0;
+    return waiting;
   }
 
   /** The next tick comes when no promise can go on any more, and so after the answers of all requests that came together. */

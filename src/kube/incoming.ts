@@ -9,7 +9,7 @@ const PIECE_BYTES = 64 * 1024;
 const PIECE_ROOM = PIECE_BYTES + 32 * 1024;
 
 /** The head of an answer. */
-export interface Head {
+interface Head {
   readonly status: number;
   readonly fields: HeaderFields;
 }
