@@ -356,9 +356,12 @@ export class Http2Stream {
 function copyPart(piece: Piece, bytes: number, to: Buffer, at: number): number {
   const { head, data, sent } = piece;
   const ofHead = Math.min(bytes, Math.max(0, head.length - sent));
-  if (ofHead > 0) to.set(head.subarray(sent, sent + ofHead), at);
-  const from = sent + ofHead - head.length;
-  if (ofHead < bytes) to.set(data.subarray(from, from + bytes - ofHead), at + ofHead);
+  if (ofHead > 0) to.set(partOf(head, sent, ofHead), at);
+  if (ofHead < bytes) to.set(partOf(data, sent + ofHead - head.length, bytes - ofHead), at + ofHead);
   piece.sent += bytes;
   return at + bytes;
 }
+
+/** No view of what is whole: of a few bytes, it takes longer than the copy. */
+const partOf = (bytes: Uint8Array, from: number, length: number): Uint8Array =>
+  length === bytes.length ? bytes : bytes.subarray(from, from + length);

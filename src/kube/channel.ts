@@ -44,21 +44,38 @@ const INPUT_PROOF = 64 * 1024;
 
 export interface Output {
   readonly stream: "stdout" | "stderr";
-  readonly data: Uint8Array;
+  readonly data: Buffer;
 }
 
-/** All output of a channel. */
-export async function* allOf(channel: Pick<ExecChannel, "next">): AsyncGenerator<Output> {
-  for (let output = await channel.next(); output !== undefined; output = await channel.next()) yield output;
+/**
+ * What comes with time, for one that takes it. By two steps and not by a promise of the next one: of what comes fast, each promise
+ * costs more than the work with it.
+ */
+export interface Source<T> {
+  /** The next that has come; undefined when there is none now. */
+  take(): T | undefined;
+  /** After a `take` that gave nothing: resolves when there may be something to take, or there will never be any more. */
+  ready(): Promise<void>;
+  /** Whether no more comes; what has come can still be taken. */
+  readonly isOver: boolean;
 }
 
-/** A command that runs in a container. */
-export interface ExecChannel extends Disposable {
-  /**
-   * The next output in order of arrival; undefined once the connection is over. Pulls: while nobody takes it, the socket is
-   * paused. One caller at a time.
-   */
-  next(): Promise<Output | undefined>;
+/** The next, once it has come; undefined when no more comes. Rejects as `ready` does. */
+export async function nextOf<T>(source: Source<T>): Promise<T | undefined> {
+  for (;;) {
+    const next = source.take();
+    if (next !== undefined || source.isOver) return next;
+    await source.ready();
+  }
+}
+
+/** All that comes. */
+export async function* allOf<T>(source: Source<T>): AsyncGenerator<T> {
+  for (let next = await nextOf(source); next !== undefined; next = await nextOf(source)) yield next;
+}
+
+/** A command that runs in a container: its output, in order of arrival. While nobody takes it, the socket is paused. */
+export interface ExecChannel extends Source<Output>, Disposable {
   /**
    * The exit code (0 to 255) as the status frame told it, once the connection is over. Rejects with KubeError: status 0
    * when the connection was lost before the status, else what the cluster says, e.g. of a program that is not there;
@@ -99,9 +116,10 @@ export class Channel implements ExecChannel {
   readonly #heartbeat: NodeJS.Timeout;
   readonly #waiting: Output[] = [];
   #waitingBytes = 0;
-  /** Wakes who waits for output; called when so many bytes wait, and at the end. */
+  /** Wakes who waits for output. */
   #wake: (() => void) | undefined;
-  #wakeAt = 1;
+  /** Runs while output that came soon after other waits for more of it. */
+  #gathering: NodeJS.Timeout | undefined;
   /** When output was taken last. */
   #takenAt = Number.NEGATIVE_INFINITY;
   #status: { readonly at: number; readonly value: KubeStatus | undefined } | undefined;
@@ -136,49 +154,63 @@ export class Channel implements ExecChannel {
     this.#heartbeat = setInterval(() => this.#beat(), pingMs);
   }
 
-  async next(): Promise<Output | undefined> {
-    for (;;) {
-      const isBusy = performance.now() - this.#takenAt < GATHER_MS;
-      if (this.#over || this.#waitingBytes >= (isBusy ? GATHER_BYTES : 1)) break;
-      await this.#arrival(isBusy);
-    }
-    const next = this.#take();
+  get isOver(): boolean {
+    return this.#over;
+  }
+
+  take(): Output | undefined {
+    const now = performance.now();
+    if (!this.#isEnough(now)) return undefined;
+    const next = this.#joined();
     if (next === undefined) return undefined;
-    this.#takenAt = performance.now();
+    this.#takenAt = now;
     if (this.#socket.isPaused && this.#waitingBytes < OUTPUT_MARK / 2) this.#resume();
     return next;
   }
 
-  /** Resolves when output has come; of a busy stream when it is enough for a whole piece, or has been gathered for long enough. */
-  async #arrival(isBusy: boolean): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#wake = resolve;
-    this.#wakeAt = isBusy ? GATHER_BYTES : 1;
-    const timer = isBusy ? setTimeout(resolve, GATHER_MS) : undefined;
-    await promise;
-    clearTimeout(timer);
+  ready(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+      this.#tell(performance.now());
+    });
   }
 
-  #take(): Output | undefined {
-    const first = this.#waiting.shift();
+  /** Whether what waits is to be taken, and not to be gathered first. */
+  #isEnough(now: number): boolean {
+    return this.#over || this.#waitingBytes >= (now - this.#takenAt < GATHER_MS ? GATHER_BYTES : 1);
+  }
+
+  /** Wakes who waits, once it is enough or has been gathered for long enough. */
+  #tell(now: number): void {
+    if (this.#wake === undefined) return;
+    if (this.#isEnough(now)) this.#tellNow();
+    else if (this.#waiting.length > 0) this.#gathering ??= setTimeout(this.#tellNow, GATHER_MS);
+  }
+
+  readonly #tellNow = (): void => {
+    clearTimeout(this.#gathering);
+    this.#gathering = undefined;
+    this.#wake?.();
+    this.#wake = undefined;
+  };
+
+  /** The first that waits, and what can be joined to it. */
+  #joined(): Output | undefined {
+    const [first] = this.#waiting;
     if (first === undefined) return undefined;
-    const { stream } = first;
-    const parts = [first.data];
-    let bytes = first.data.length;
-    for (
-      let next = this.#waiting[0];
-      next?.stream === stream && bytes + next.data.length <= OUTPUT_FRAME;
-      next = this.#waiting[0]
-    ) {
-      this.#waiting.shift();
-      parts.push(next.data);
-      bytes += next.data.length;
+    let count = 0;
+    let bytes = 0;
+    for (const { stream, data } of this.#waiting) {
+      if (stream !== first.stream || bytes + data.length > OUTPUT_FRAME) break;
+      count += 1;
+      bytes += data.length;
     }
-    this.#waitingBytes -= bytes + parts.length * MESSAGE_COST;
-    if (parts.length === 1) return first;
+    this.#waitingBytes -= bytes + count * MESSAGE_COST;
+    if (count === 1) return this.#waiting.shift();
+    const parts = this.#waiting.splice(0, count).map(({ data }) => data);
     const data = Buffer.concat(parts, bytes);
     for (const part of parts) release(part);
-    return { stream, data };
+    return { stream: first.stream, data };
   }
 
   async write(data: Uint8Array): Promise<void> {
@@ -219,19 +251,19 @@ export class Channel implements ExecChannel {
 
   #receive(message: unknown): void {
     this.#heardAt = performance.now();
-    const bytes = message instanceof Uint8Array ? message : Buffer.from(String(message));
-    const data = bytes.subarray(1);
-    if (bytes[0] === STATUS) this.#status ??= { at: this.#heardAt, value: statusOf(data) };
-    if ((bytes[0] !== STDOUT && bytes[0] !== STDERR) || data.length === 0 || this.#over) return;
+    const bytes = message instanceof Buffer ? message : Buffer.from(String(message));
+    const [channel] = bytes;
+    if (channel === STATUS) this.#status ??= { at: this.#heardAt, value: statusOf(bytes.subarray(1)) };
+    if ((channel !== STDOUT && channel !== STDERR) || bytes.length === 1 || this.#over) return;
     this.#active = true;
-    const stream = bytes[0] === STDOUT ? "stdout" : "stderr";
-    for (let at = 0; at < data.length; at += OUTPUT_FRAME) {
-      const piece = data.subarray(at, at + OUTPUT_FRAME);
-      this.#waiting.push({ stream, data: piece });
-      this.#waitingBytes += piece.length + MESSAGE_COST;
+    const stream = channel === STDOUT ? "stdout" : "stderr";
+    for (let at = 1; at < bytes.length; at += OUTPUT_FRAME) {
+      const data = bytes.subarray(at, at + OUTPUT_FRAME);
+      this.#waiting.push({ stream, data });
+      this.#waitingBytes += data.length + MESSAGE_COST;
     }
     if (this.#waitingBytes > OUTPUT_MARK && !this.#socket.isPaused) this.#pause();
-    if (this.#waitingBytes >= this.#wakeAt) this.#wake?.();
+    this.#tell(this.#heardAt);
   }
 
   #pause(): void {
@@ -305,6 +337,6 @@ export class Channel implements ExecChannel {
     this.#failure ??= noAnswer("exec connection lost");
     if (this.#status !== undefined) this.#settle(outcomeOf(this.#status.value));
     else this.#settle({ error: this.#signal.aborted ? this.#signal.reason : this.#failure });
-    this.#wake?.();
+    this.#tellNow();
   }
 }

@@ -1,4 +1,4 @@
-import type { ExecChannel, Output } from "../kube/channel.ts";
+import type { ExecChannel, Output, Source } from "../kube/channel.ts";
 import type { Kube } from "../kube/client.ts";
 import { KubeError } from "../kube/error.ts";
 import { Hold, type Target } from "./beside.ts";
@@ -43,7 +43,7 @@ interface Followed {
  * or the wrapper that it cannot take what is handed over (then nothing has run), it is run once more in another way, if
  * there is one.
  */
-export class Connection implements Disposable {
+export class Connection implements Source<Output>, Disposable {
   readonly #kube: Pick<Kube, "exec">;
   readonly #target: Target;
   readonly #command: Command;
@@ -97,21 +97,39 @@ export class Connection implements Disposable {
     );
   }
 
-  /**
-   * The next output in order of arrival; undefined once the command has ended, for which see `exitCode`. Throws KubeError
-   * when the cluster tells no end: refused, lost, not started. One caller at a time.
-   */
-  async next(): Promise<Output | undefined> {
+  /** Whether the command has ended, for which see `exitCode`. */
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  take(): Output | undefined {
+    const attempt = this.#attempt;
+    const { followed } = attempt;
     for (;;) {
       const piece = this.#pieces.shift();
-      if (piece !== undefined || this.#isOver) return piece;
-      const attempt = this.#attempt;
-      try {
-        const end = await this.#follow(attempt);
-        if (end !== undefined) this.#ended(attempt, end);
-      } catch (error) {
-        this.#failed(attempt, error);
-      }
+      if (piece !== undefined || this.#isOver || followed === undefined || followed.heard.isOverdue) return piece;
+      const output = followed.channel.take();
+      if (output === undefined || attempt.way === "plain") return output;
+      this.#shellSeen(attempt);
+      if (followed.marks[output.stream].isClear(output.data)) return output;
+      this.#sort(output, attempt, followed);
+    }
+  }
+
+  /** Rejects with KubeError when the cluster tells no end: refused, lost, not started. */
+  ready(): Promise<void> {
+    const { followed } = this.#attempt;
+    if (followed === undefined || followed.heard.isEnding || followed.channel.isOver) return this.#advance();
+    return followed.channel.ready(); // as it is: of every piece
+  }
+
+  async #advance(): Promise<void> {
+    const attempt = this.#attempt;
+    try {
+      const end = await this.#follow(attempt);
+      if (end !== undefined) this.#ended(attempt, end);
+    } catch (error) {
+      this.#failed(attempt, error);
     }
   }
 
@@ -195,23 +213,23 @@ export class Connection implements Disposable {
 
   readonly #noInput = { chunks: [] as Uint8Array[], ended: false };
 
-  /** Follows a try by one piece of its output; its end, once all was taken. Throws KubeError when the cluster does not tell it. */
+  /** Follows a try by one step; its end, once all was taken. Throws KubeError when the cluster does not tell it. */
   async #follow(attempt: Attempt): Promise<End | undefined> {
-    attempt.followed ??= this.#begin(attempt, await attempt.channel);
-    const { channel, heard, marks } = attempt.followed;
-    const coming = channel.next();
-    const output = await (heard.isEnding ? heard.orOverdue(coming) : coming);
-    if (output === undefined) return heard.isOverdue ? heard.end() : await this.#atEnd(attempt, attempt.followed);
-    if (attempt.way === "plain") {
-      this.#pieces.push(output);
+    if (attempt.followed === undefined) {
+      attempt.followed = this.#begin(attempt, await attempt.channel);
       return undefined;
     }
-    this.#shellSeen(attempt);
-    const { stream, data } = output;
-    for (const piece of marks[stream].pieces(data))
+    const { channel, heard } = attempt.followed;
+    if (!channel.isOver && !heard.isOverdue) await heard.orOverdue(channel.ready());
+    if (heard.isOverdue) return heard.end();
+    return channel.isOver ? await this.#atEnd(attempt, attempt.followed) : undefined;
+  }
+
+  /** Tells a wrapper's words from output. */
+  #sort({ stream, data }: Output, attempt: Attempt, followed: Followed): void {
+    for (const piece of followed.marks[stream].pieces(data))
       if ("data" in piece) this.#pieces.push({ stream, data: piece.data });
-      else this.#hear(piece.word, attempt, attempt.followed);
-    return undefined;
+      else this.#hear(piece.word, attempt, followed);
   }
 
   #begin(attempt: Attempt, channel: ExecChannel): Followed {

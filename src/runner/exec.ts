@@ -7,7 +7,6 @@ import {
   type ExecResponseSchema,
   type ExecStartRequest,
 } from "../gen/agynio/api/runner/v1/runner_pb.ts";
-import type { Output as Piece } from "../kube/channel.ts";
 import type { Pod } from "../kube/types.ts";
 import { release } from "../memory.ts";
 import { workloadIdOf } from "../pod/names.ts";
@@ -72,8 +71,8 @@ class Session implements Disposable {
   readonly #connection: Connection;
   readonly #output: Output;
   readonly #notices = new Notices();
-  /** Output that was asked for and has not come. */
-  #coming: Promise<Piece | undefined> | undefined;
+  /** Output that is waited for. */
+  #coming: Promise<void> | undefined;
   #killed: Promise<boolean> = Promise.resolve(false);
   #isTold = false;
 
@@ -111,30 +110,31 @@ class Session implements Disposable {
   /** Output and notices as they come, then the exit, then undefined. One caller at a time. */
   async next(): Promise<ExecEvent | undefined> {
     while (!this.#isTold) {
-      const event = this.#notices.take() ?? (await this.#arrival());
-      if (event === undefined) continue; // a notice has come
-      this.#execution.touch();
-      const { case: stream, value } = event;
-      if (stream === "stdout" || stream === "stderr") this.#parts.traffic.exec.add(stream, value.data?.length);
-      return event;
+      const event = this.#notices.take() ?? this.#take() ?? (this.#connection.isOver ? await this.#exit() : undefined);
+      if (event !== undefined) {
+        this.#execution.touch();
+        return event;
+      }
+      this.#coming ??= this.#connection.ready();
+      try {
+        if (await this.#notices.orReady(this.#coming)) this.#coming = undefined;
+      } catch (error) {
+        this.#coming = undefined;
+        if (this.#execution.cutBy === undefined)
+          this.#parts.log.warn({ execution_id: this.#execution.id, pod: this.#target.pod, error }, "execution failed");
+      }
     }
     return undefined;
   }
 
-  /** Output or the exit; undefined when a notice has come before. */
-  async #arrival(): Promise<ExecEvent | undefined> {
-    this.#coming ??= this.#connection.next();
-    let piece: Piece | undefined;
-    try {
-      const arrived = await this.#notices.orArrival(this.#coming);
-      if (arrived === undefined) return undefined;
-      this.#coming = undefined;
-      piece = arrived.value;
-    } catch (error) {
-      if (this.#execution.cutBy === undefined)
-        this.#parts.log.warn({ execution_id: this.#execution.id, pod: this.#target.pod, error }, "execution failed");
-    }
-    return piece === undefined ? await this.#exit() : this.#output.event(piece);
+  /** Output that has come. */
+  #take(): ExecEvent | undefined {
+    const piece = this.#connection.take();
+    if (piece === undefined) return undefined;
+    const event = this.#output.event(piece);
+    const { case: stream, value } = event;
+    if (stream === "stdout" || stream === "stderr") this.#parts.traffic.exec.add(stream, value.data?.length);
+    return event;
   }
 
   async #exit(): Promise<ExecEvent> {

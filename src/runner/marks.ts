@@ -4,7 +4,7 @@ import { WORD } from "./wrapper.ts";
 export type Word = "ready" | "go" | "no-stty" | "not-run" | { readonly exit: number } | { readonly arrived: number };
 
 /** One stretch of a stream: output of the command, or a word of the wrapper. */
-export type Piece = { readonly data: Uint8Array } | { readonly word: Word };
+export type Piece = { readonly data: Buffer } | { readonly word: Word };
 
 const FIRST = WORD.charCodeAt(0);
 const NEWLINE = 0x0a;
@@ -23,11 +23,13 @@ export class Marks {
     this.#prefix = Buffer.from(`${WORD}${executionId}:`);
   }
 
-  *pieces(data: Uint8Array): Generator<Piece> {
-    let rest =
-      this.#held.length === 0
-        ? Buffer.from(data.buffer, data.byteOffset, data.length)
-        : Buffer.concat([this.#held, data]);
+  /** Whether all of it is output, as most is: then nothing need be done with it. */
+  isClear(data: Buffer): boolean {
+    return this.#held.length === 0 && !data.includes(FIRST);
+  }
+
+  *pieces(data: Buffer): Generator<Piece> {
+    let rest = this.#held.length === 0 ? data : Buffer.concat([this.#held, data]);
     this.#held = Buffer.alloc(0);
     for (let at = rest.indexOf(FIRST); at >= 0; at = rest.indexOf(FIRST, at)) {
       const found = this.#wordAt(rest, at);

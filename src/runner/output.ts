@@ -1,6 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampNow } from "@bufbuild/protobuf/wkt";
 import type { ExecResponseSchema, ExecStartRequest } from "../gen/agynio/api/runner/v1/runner_pb.ts";
+import type { Output as Piece } from "../kube/channel.ts";
 import { Tail, tailLimit } from "./tail.ts";
 
 /** One event of an Exec stream. */
@@ -21,7 +22,7 @@ export class Output {
     this.#separate = options === undefined || (options.separateStderr && !options.tty);
   }
 
-  event({ stream, data }: { stream: "stdout" | "stderr"; data: Uint8Array }): ExecEvent {
+  event({ stream, data }: Piece): ExecEvent {
     const ts = timestampNow();
     if (stream === "stderr" && this.#separate) {
       this.stderrTail.push(data);
@@ -46,11 +47,11 @@ export class Notices {
     return this.#waiting.shift();
   }
 
-  /** `coming`, or undefined when one of these is there sooner. Not a race: that makes six promises for every chunk. */
-  orArrival<T>(coming: Promise<T>): Promise<{ value: T } | undefined> {
+  /** True when it is ready, false when one of these is there sooner. Not a race: that makes six promises for every chunk. */
+  orReady(coming: Promise<void>): Promise<boolean> {
     return new Promise((resolve, reject) => {
-      this.#arrived = () => resolve(undefined);
-      coming.then((value) => resolve({ value }), reject);
+      this.#arrived = () => resolve(false);
+      coming.then(() => resolve(true), reject);
     });
   }
 }

@@ -21,10 +21,10 @@ export class Tail {
     this.#limit = limit;
   }
 
-  push({ buffer, byteOffset, length }: Uint8Array): void {
+  push(bytes: Buffer): void {
     for (let old = this.#chunks.shift(this.#limit); old !== undefined; old = this.#chunks.shift(this.#limit))
       release(old);
-    this.#chunks.add(Buffer.from(buffer, byteOffset, length));
+    this.#chunks.add(bytes);
   }
 
   bytes(): Uint8Array {

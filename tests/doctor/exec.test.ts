@@ -14,11 +14,15 @@ function examWith(answers: readonly { lost: boolean; code: number }[]) {
     const typed: string[] = [];
     let isTaken = false;
     return {
-      async next() {
+      get isOver() {
+        return answer.lost || isTaken;
+      },
+      take() {
         if (answer.lost || isTaken) return undefined;
         isTaken = true;
         return { stream: "stdout", data: Buffer.from(typed.join("")) };
       },
+      ready: async () => undefined,
       exitCode: Promise.resolve(answer.code),
       slow: new Promise<void>(() => {}),
       write: async (data) => void typed.push(Buffer.from(data).toString()),

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
 import { ExecStartRequestSchema } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
-import type { ExecChannel, Output } from "../../src/kube/channel.ts";
+import { allOf, type ExecChannel, nextOf, type Output } from "../../src/kube/channel.ts";
 import { KubeError } from "../../src/kube/error.ts";
 import { release } from "../../src/memory.ts";
 import { Command } from "../../src/runner/command.ts";
@@ -19,12 +19,15 @@ const exitWord = (stream: Output["stream"], code: number): Output => ({
 const text = (data: string): Output => ({ stream: "stdout", data: Buffer.from(data) });
 
 /** With a terminal, there is something that is handed over through it. */
-function connectionOf(outputs: readonly Output[], code: number | undefined, tty = false): Connection {
+function connectionTo(channel: ExecChannel, tty = false): Connection {
   const options = { tty, env: tty ? [{ name: "A", value: "a" }] : [] };
   const command = new Command(create(ExecStartRequestSchema, { commandArgv: ["true"], options }));
   const how = { command, executionId: ID, tty };
-  return new Connection({ exec: async () => channelOf(outputs, code) }, target, how, new Images());
+  return new Connection({ exec: async () => channel }, target, how, new Images());
 }
+
+const connectionOf = (outputs: readonly Output[], code: number | undefined, tty = false): Connection =>
+  connectionTo(channelOf(outputs, code), tty);
 
 /** Runs a command whose channel says this; `code` undefined: the status never comes. */
 async function ended(
@@ -36,8 +39,7 @@ async function ended(
   const read: Uint8Array[] = [];
   let end: unknown;
   try {
-    for (let output = await connection.next(); output !== undefined; output = await connection.next())
-      read.push(output.data);
+    for await (const { data } of allOf(connection)) read.push(data);
     end = connection.exitCode;
   } catch (error) {
     end = String(error);
@@ -84,10 +86,22 @@ test("the wrapper's word on both streams is the end when the cluster stays silen
   });
 });
 
+test("a command has ended although what it left behind says more without end", async () => {
+  const words = [exitWord("stdout", 4), exitWord("stderr", 4)];
+  const channel: ExecChannel = { ...channelOf([], undefined), take: () => words.shift() ?? text("more") };
+  using connection = connectionTo(channel);
+  let said = 0;
+  for await (const { data } of allOf(connection)) {
+    said += data.length;
+    await new Promise(setImmediate); // as its caller takes it
+  }
+  expect([said > 0, connection.exitCode]).toEqual([true, 4]);
+});
+
 test("an execution that is cut when the wrapper has told its end keeps its code", async () => {
   using connection = connectionOf([text("all"), exitWord("stdout", 4), exitWord("stderr", 4)], undefined);
-  expect(String((await connection.next())?.data)).toBe("all");
-  const rest = connection.next();
+  expect(String((await nextOf(connection))?.data)).toBe("all");
+  const rest = nextOf(connection);
   await new Promise(setImmediate); // it has heard both words, and waits for the status
   connection.close();
   expect([await rest, connection.exitCode]).toEqual([undefined, 4]);
@@ -95,8 +109,8 @@ test("an execution that is cut when the wrapper has told its end keeps its code"
 
 test("an execution that is cut before has no code", async () => {
   using connection = connectionOf([text("all"), exitWord("stdout", 4)], undefined);
-  expect(String((await connection.next())?.data)).toBe("all");
-  const rest = connection.next();
+  expect(String((await nextOf(connection))?.data)).toBe("all");
+  const rest = nextOf(connection);
   await new Promise(setImmediate);
   connection.close();
   expect(String(await rest.catch((error: unknown) => error))).toContain("closed by us");
@@ -108,7 +122,7 @@ test("who waits to write is told when nobody reads any more", async () => {
   {
     using connection = connectionOf([text("a terminal that never says that it is ready")], undefined, true);
     writing = connection.write(Buffer.from("typed")).catch((error: unknown) => error);
-    await connection.next();
+    await nextOf(connection);
   }
   expect(String(await writing)).toContain("the execution has ended");
 });
@@ -116,6 +130,8 @@ test("who waits to write is told when nobody reads any more", async () => {
 /** A container without a shell: a first try is refused once `refuse` is called, before it opens or then, a second one opens with `open`. */
 function withoutShell(isRefusedAtOnce = false) {
   const [refused, opened] = [Promise.withResolvers<never>(), Promise.withResolvers<void>()];
+  refused.promise.catch(() => undefined); // not every test asks for it
+  let isRefused = false;
   const tries: { written: Buffer[]; ended: boolean }[] = [];
   const command = new Command(create(ExecStartRequestSchema, { commandArgv: ["cat"] }));
   const exec = async (): Promise<ExecChannel> => {
@@ -125,7 +141,10 @@ function withoutShell(isRefusedAtOnce = false) {
     if (!isFirst) await opened.promise;
     return {
       ...channelOf([], 0),
-      ...(isFirst ? { next: () => refused.promise } : {}),
+      get isOver() {
+        return !isFirst || isRefused;
+      },
+      ...(isFirst ? { ready: () => refused.promise.catch(() => undefined), exitCode: refused.promise } : {}),
       write: async (data) => void seen.written.push(Buffer.from(data)),
       end: () => {
         seen.ended = true;
@@ -133,8 +152,10 @@ function withoutShell(isRefusedAtOnce = false) {
     };
   };
   const connection = new Connection({ exec }, target, { command, executionId: ID, tty: false }, new Images());
-  const refuse = () =>
+  const refuse = () => {
+    isRefused = true;
     refused.reject(new KubeError(500, "InternalError", 'exec: "/bin/sh": stat /bin/sh: no such file or directory'));
+  };
   return { connection, tries, refuse, open: () => opened.resolve() };
 }
 
@@ -160,7 +181,7 @@ test.each([
   using _open = connection;
   await writeAll(connection, messages);
   await connection.end();
-  const end = connection.next();
+  const end = nextOf(connection);
   refuse();
   open();
   expect(await end).toBeUndefined();
@@ -181,7 +202,7 @@ test.each([
   using _open = connection;
   const [before, ...later] = messagesOf(10 * 1024, 20 * 1024, 50 * 1024).map((message) => [message]);
   await writeAll(connection, before ?? []);
-  const end = connection.next();
+  const end = nextOf(connection);
   refuse();
   if (!isOpening) open();
   await new Promise(setImmediate);
@@ -198,7 +219,7 @@ test("input that waits for a first try that does not open arrives once", async (
   using _open = connection;
   const messages = messagesOf(10 * 1024, 20 * 1024, 50 * 1024);
   const writing = writeAll(connection, messages).then(() => connection.end());
-  const end = connection.next();
+  const end = nextOf(connection);
   await new Promise(setImmediate);
   refuse();
   open();
