@@ -18,7 +18,7 @@ export GOBIN="$PWD/dist/bench"
 bun node_modules/@bufbuild/buf/bin/buf generate --template bench/buf.gen.yaml --path proto/agynio/api/runner
 (cd bench/load && go build -o "$GOBIN/load" .)
 
-export BUN_JSC_forceRAMSize=134217728 BUN_JSC_minEdenToOldGenerationRatio=0.15 # as the image has it
+export BUN_JSC_forceRAMSize=134217728 BUN_JSC_minEdenToOldGenerationRatio=0.15 BUN_JSC_useFTLJIT=0 # as the image has it
 if [ "${1:-}" = -wire ]; then exec dist/bench/load "$@"; fi
 # Credentials go through the pipe, so that they stand in no file and no argument list.
 status=0

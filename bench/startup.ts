@@ -17,14 +17,14 @@ import { Kube } from "../src/kube/client.ts";
 import { createLog } from "../src/log.ts";
 import { planWorkload } from "../src/pod/spec.ts";
 import { sleep } from "../src/time.ts";
-import { COLLECTOR } from "../tests/support/process.ts";
+import { ENGINE } from "../tests/support/process.ts";
 
 const STARTS = 7;
 const IDLE_MS = 4_000;
 const CREATORS = 8;
 const BINARY = "dist/k8s-runner";
 /** As the image has it. */
-const IMAGE_ENV = { DO_NOT_TRACK: "1", ...COLLECTOR };
+const IMAGE_ENV = { DO_NOT_TRACK: "1", ...ENGINE };
 const NOWHERE = "no-such-scheduler";
 
 const access = clusterAccess(process.env);

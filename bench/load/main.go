@@ -95,7 +95,7 @@ func (f flags) measure(ctx context.Context, cluster *cluster, out io.Writer) (er
 		return err
 	}
 	defer runner.stop()
-	bare, err := serve(ctx, nil, "bench/baseline.ts")
+	bare, err := serve(ctx, handlerEnv, "bench/baseline.ts")
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func (s *scale) measure(ctx context.Context, size int) (err error) {
 	}
 	defer func() { r.stop() }()
 	// As young as the runner is: the longer it serves, the better is its code compiled.
-	bare, err := serve(ctx, nil, "bench/baseline.ts")
+	bare, err := serve(ctx, handlerEnv, "bench/baseline.ts")
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,11 @@ const (
 func measureWire(ctx context.Context, rounds int, out io.Writer) error {
 	var servers []*wireServer
 	for _, args := range [][]string{{"bench/wire.ts", "own"}, {"bench/wire.ts", "connect-node"}, {"bench/baseline.ts"}} {
-		p, err := start(nil, args...)
+		var env []string
+		if args[0] == "bench/baseline.ts" {
+			env = handlerEnv
+		}
+		p, err := start(env, args...)
 		if err != nil {
 			return err
 		}

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import packageJson from "../../package.json";
-import { COLLECTOR } from "../support/process.ts";
+import { ENGINE } from "../support/process.ts";
 
 /** What can be told of the image without building it; ../chart/install.sh builds and runs it. */
 
@@ -34,8 +34,8 @@ test("it runs as a number, one program, in /app, and declares no port", () => {
   for (const instruction of ["EXPOSE", "CMD", "ADD", "HEALTHCHECK"]) expect(of(instruction)).toEqual([]);
 });
 
-test("the collector is set in the image as where memory and speed are measured, and as in `bun run start`", () => {
-  const settings = Object.entries(COLLECTOR).map((setting) => setting.join("="));
+test("the engine is set in the image as where memory and speed are measured, and as in `bun run start`", () => {
+  const settings = Object.entries(ENGINE).map((setting) => setting.join("="));
   expect(of("ENV").flatMap((line) => line.split(" "))).toEqual(expect.arrayContaining(settings));
   expect(packageJson.scripts.start).toStartWith(`${settings.join(" ")} bun `);
   expect(readFileSync("bench/run.sh", "utf8")).toContain(`export ${settings.join(" ")} `);

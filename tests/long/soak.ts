@@ -19,7 +19,7 @@ import { sleep } from "../../src/time.ts";
 import { type Backend, startBackend } from "../support/backend.ts";
 import { exec, summary } from "../support/exec.ts";
 import { linesOf } from "../support/main.ts";
-import { COLLECTOR } from "../support/process.ts";
+import { ENGINE } from "../support/process.ts";
 import { idling, type RunnerClient } from "../support/runner.ts";
 import { until, untilRunning } from "../support/wait.ts";
 
@@ -102,7 +102,7 @@ async function startRunner({ access, namespace }: Backend) {
       users: [{ name: "u", user }],
     }),
   );
-  const env = { KUBECONFIG: kubeconfig, KUBE_NAMESPACE: namespace, GRPC_ADDR: "127.0.0.1:0", ...COLLECTOR };
+  const env = { KUBECONFIG: kubeconfig, KUBE_NAMESPACE: namespace, GRPC_ADDR: "127.0.0.1:0", ...ENGINE };
   const child = Bun.spawn([process.execPath, "--preload", "./tests/long/loop-delay.ts", "src/main.ts"], {
     env,
     stdout: "pipe",

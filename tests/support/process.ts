@@ -7,10 +7,11 @@ import { RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import type { Gate } from "./gate.ts";
 import { startMain } from "./main.ts";
 
-/** As `bun run start` and the image have it (docs/performance.md, Memory). */
-export const COLLECTOR = {
+/** How JavaScriptCore is set by `bun run start` and the image (docs/performance.md, Memory and Compiled twice). */
+export const ENGINE = {
   BUN_JSC_forceRAMSize: "134217728",
   BUN_JSC_minEdenToOldGenerationRatio: "0.15",
+  BUN_JSC_useFTLJIT: "0",
 };
 
 /** The runner as a process of its own behind the gate: one that can be ended, and whose memory is its own. */
@@ -32,7 +33,7 @@ export async function runnerProcess({ url }: Gate, namespace: string, more: Reco
     KUBE_NAMESPACE: namespace,
     GRPC_ADDR: "127.0.0.1:0",
     PVC_STORAGE_SIZE: "1Mi",
-    ...COLLECTOR,
+    ...ENGINE,
     ...more,
   });
   const { addr } = await main.line("gRPC server starting");
