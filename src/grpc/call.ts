@@ -193,19 +193,19 @@ export class Call implements Member, Receiver {
     this.#response.interrupt(reason);
   }
 
-  async *#messages(envelopes: Envelopes): AsyncGenerator<Message> {
-    for (let message = await this.#next(envelopes); message !== undefined; message = await this.#next(envelopes))
-      yield message;
+  /** Not by a generator, which makes some promises more for each of them. */
+  #messages(envelopes: Envelopes): AsyncIterable<Message> {
+    return { [Symbol.asyncIterator]: () => ({ next: () => this.#next(envelopes) }) };
   }
 
   /** The next message; one that is too large is counted. */
-  async #next(envelopes: Envelopes): Promise<Message | undefined> {
+  async #next(envelopes: Envelopes): Promise<IteratorResult<Message, undefined>> {
     try {
       const envelope = await envelopes.next();
       this.#arrivesBy = Number.POSITIVE_INFINITY;
-      if (envelope === undefined) return undefined;
+      if (envelope === undefined) return { done: true, value: undefined };
       const { compressed, data } = envelope;
-      return compressed ? await this.#decompressed(data) : this.#served.codec.parse(data);
+      return { done: false, value: compressed ? await this.#decompressed(data) : this.#served.codec.parse(data) };
     } catch (error) {
       this.#countTooLarge(error);
       throw error;

@@ -28,6 +28,8 @@ interface Attempt {
   isReplayed?: boolean;
   /** Once its channel is open. */
   followed?: Followed;
+  /** Its channel, once the caller's input may follow and nothing is kept of it. */
+  input?: ExecChannel;
 }
 
 /** What is known of a try whose output is followed. */
@@ -139,7 +141,13 @@ export class Connection implements Source<Output>, Disposable {
   }
 
   /** Resolves when the process' side has room for more. Rejects when the connection is over. */
-  async write(data: Uint8Array): Promise<void> {
+  write(data: Uint8Array): Promise<void> {
+    const { input } = this.#attempt;
+    return input === undefined || this.#sent !== undefined ? this.#writeFirst(data) : input.write(data);
+  }
+
+  /** Of input that may have to wait, or to be sent again. */
+  async #writeFirst(data: Uint8Array): Promise<void> {
     const attempt = this.#attempt;
     if (this.#sent !== undefined) {
       this.#sent.bytes += data.length;
@@ -148,7 +156,9 @@ export class Connection implements Source<Output>, Disposable {
     }
     try {
       const channel = await attempt.writable.promise;
-      if (!attempt.isReplayed) await channel.write(data);
+      if (attempt.isReplayed) return;
+      await channel.write(data);
+      attempt.input = channel;
     } catch (error) {
       if (!(await attempt.replaced.promise)) throw error;
     }
