@@ -40,7 +40,7 @@ const (
 // names of all that can be measured alone, in order.
 func names() []string {
 	all := []string{scaleRow}
-	for _, row := range rows(&runner{}, &runner{}, &cluster{server: &url.URL{}, tls: &tls.Config{}}, "", "", 0, 0) {
+	for _, row := range rows(&runner{}, &runner{}, &process{}, &cluster{server: &url.URL{}, tls: &tls.Config{}}, "", "", 0, 0) {
 		all = append(all, row.name)
 	}
 	return append(slices.Compact(all), idleRow, requestsRow)
@@ -100,6 +100,11 @@ func (f flags) measure(ctx context.Context, cluster *cluster, out io.Writer) (er
 		return err
 	}
 	defer bare.stop()
+	forwarder, err := start(handlerEnv, "bench/forward.ts")
+	if err != nil {
+		return err
+	}
+	defer forwarder.stop()
 	id, err := runner.startWorkload(ctx, f.image)
 	if err != nil {
 		return err
@@ -125,7 +130,7 @@ func (f flags) measure(ctx context.Context, cluster *cluster, out io.Writer) (er
 			}
 		}
 	}
-	for _, row := range rows(runner, bare, cluster, id, f.image, f.followers, f.logBytes) {
+	for _, row := range rows(runner, bare, forwarder, cluster, id, f.image, f.followers, f.logBytes) {
 		if !wanted(row.name) {
 			continue
 		}

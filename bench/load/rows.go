@@ -25,8 +25,9 @@ const (
 // The first line comes before any input is read: container runtimes were seen to cut the input of a command that is silent.
 var count = []string{"sh", "-c", "echo; exec wc -c"}
 
-// rows of the real cluster: `runner` beside `bare`, a handler that always answers as Ready does, and the raw `cluster`.
-func rows(runner, bare *runner, cluster *cluster, id, image string, followers int, logBytes int64) []row {
+// rows of the real cluster: `runner` beside `bare`, a handler that always answers as Ready does, the raw `cluster`, and that
+// through a `forwarder` that does no more than any runner must.
+func rows(runner, bare *runner, forwarder *process, cluster *cluster, id, image string, followers int, logBytes int64) []row {
 	handler := subject{name: "bare node:http2 handler", call: bare.ready}.on(bare.process)
 	ready := subject{name: "Ready", call: runner.ready}.on(runner.process)
 	inspect := subject{name: "InspectWorkload", call: runner.inspect(id)}.on(runner.process)
@@ -37,9 +38,13 @@ func rows(runner, bare *runner, cluster *cluster, id, image string, followers in
 	size := fmt.Sprint(stdoutBytes)
 	zeros := subject{name: "Exec head -c 256 MiB", call: printing(stdoutBytes, runner.feed(id, nil, "head", "-c", size, "/dev/zero").bytes)}.on(runner.process)
 	rawZeros := subject{name: "raw exec WebSocket", call: printing(stdoutBytes, cluster.feed(id, nil, "head", "-c", size, "/dev/zero").bytes)}.on(self())
+	passed := cluster.through(forwarder)
+	const byForwarder = "the same through a bare forwarder"
+	passedZeros := subject{name: byForwarder, call: printing(stdoutBytes, passed.feed(id, nil, "head", "-c", size, "/dev/zero").bytes)}.on(forwarder)
 	input := make([]byte, stdinBytes)
 	counted := subject{name: "Exec wc -c of 256 MiB", call: taking(stdinBytes, stdinBytes, runner.feed(id, input, count...))}.on(runner.process)
 	rawCounted := subject{name: "raw exec WebSocket", call: taking(stdinBytes-rawLoss, stdinBytes, cluster.feed(id, input, count...))}.on(self())
+	passedCounted := subject{name: byForwarder, call: taking(stdinBytes-rawLoss, stdinBytes, passed.feed(id, input, count...))}.on(forwarder)
 	archive := tarOf(archiveBytes)
 	put := subject{name: "PutArchive of 16 MiB", call: runner.putArchive(id, archive)}.on(runner.process)
 	// Not raw: that loses what comes last of so much input more often than not (seen with containerd 1.6), or never ends.
@@ -48,6 +53,7 @@ func rows(runner, bare *runner, cluster *cluster, id, image string, followers in
 	logSize := fmt.Sprintf("%d KiB", logBytes>>10)
 	log := subject{name: "StreamWorkloadLogs of " + logSize, call: runner.readLog(id, logBytes)}.on(runner.process)
 	rawLog := subject{name: "raw log GET", call: cluster.readLog(id, logBytes)}.on(self())
+	passedLog := subject{name: byForwarder, call: passed.readLog(id, logBytes)}.on(forwarder)
 	launch := subject{name: "StartWorkload to Running", call: runner.launch(image)}.on(runner.process)
 	rawLaunch := subject{name: "raw POST of the Pod to Running", call: cluster.launch(id)}
 
@@ -85,16 +91,16 @@ func rows(runner, bare *runner, cluster *cluster, id, image string, followers in
 		// Without a goal: so many at once can make a small node stand still, whoever asks.
 		{name: "exec-burst", callers: 32, rounds: 3, turn: limit{96, 15 * time.Second}, subject: echo, baselines: []subject{rawEcho}},
 		{name: "exec-stdout", callers: 1, rounds: 8, turn: limit{1, time.Minute}, inBytes: true, subject: zeros,
-			baselines: []subject{rawZeros.with(goal{rateAtLeast: 0.95, cpuAbove: 1.3})}},
+			baselines: []subject{rawZeros.with(goal{rateAtLeast: 0.95, cpuAbove: 1.3}), passedZeros}},
 		{name: "exec-stdin", callers: 1, rounds: 8, turn: limit{1, time.Minute}, inBytes: true, subject: counted,
-			baselines: []subject{rawCounted.with(goal{rateAtLeast: 0.95, cpuAbove: 1.3})}},
+			baselines: []subject{rawCounted.with(goal{rateAtLeast: 0.95, cpuAbove: 1.3}), passedCounted}},
 		{name: "keystroke", callers: 1, rounds: 2, subject: key, baselines: []subject{rawKey.with(goal{p99Above: keyLag})}},
 		{name: "keystroke", callers: 100, rounds: 2, subject: manyKeys, baselines: []subject{rawManyKeys.with(goal{p99Above: keyLag})}},
 		{name: "log-follow", callers: followers, rounds: 2, subject: follows, baselines: []subject{rawFollows.with(goal{p50AtMost: 1.25})}},
 		{name: "archive", callers: 1, rounds: 3, turn: limit{2, time.Minute}, inBytes: true, subject: put,
 			baselines: []subject{counting.with(goal{rateAtLeast: 0.9})}},
 		{name: "log-read", callers: 1, before: func(ctx context.Context) error { return cluster.fillLog(ctx, id, logBytes) }, rounds: 8, turn: limit{50, 3 * time.Second}, inBytes: true, subject: log,
-			baselines: []subject{rawLog.with(goal{rateAtLeast: 0.95, cpuAbove: 1.3})}},
+			baselines: []subject{rawLog.with(goal{rateAtLeast: 0.95, cpuAbove: 1.3}), passedLog}},
 	}
 }
 

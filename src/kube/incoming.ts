@@ -59,6 +59,11 @@ export class Incoming implements ResponseHandler {
     return bytes;
   }
 
+  /** Whether only the end of its connection ends it, so that a failure may be that. */
+  get isEndless(): boolean {
+    return this.#reader.isEndless;
+  }
+
   /** Gives it up, unless it is complete. */
   close(): void {
     this.#lost();

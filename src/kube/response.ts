@@ -57,6 +57,11 @@ export class ResponseReader {
     this.#handler = handler;
   }
 
+  /** Whether only the end of the connection ends the content. */
+  get isEndless(): boolean {
+    return this.#part === "endless";
+  }
+
   /** Whether the answer is complete. */
   get isOver(): boolean {
     return this.#part === "none";

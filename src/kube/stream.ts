@@ -6,7 +6,6 @@ import { connect } from "./connections.ts";
 import { fromAnswer, KubeError, noAnswer } from "./error.ts";
 import { Incoming, Lasting, Pieces } from "./incoming.ts";
 import { credentialsOf, type Query, type ResourcePath, type Transport, USER_AGENT, urlOf } from "./request.ts";
-import type { HeaderFields } from "./response.ts";
 
 /*
  * Watches and logs. Not over fetch, whose promise resolves only with the first byte of the body (a quiet watch looks
@@ -95,7 +94,7 @@ async function openOnce(transport: Transport, request: StreamRequest, options?: 
     const { incoming, head } = known ?? (await ask(await connect(peer, bound.signal)));
     status = head.status;
     if (status === 200) return incoming;
-    throw fromAnswer(status, await errorBody(incoming, head.fields, bound.signal), head.fields["retry-after"]);
+    throw fromAnswer(status, await errorBody(incoming, bound.signal), head.fields["retry-after"]);
   } catch (error) {
     if (request.signal?.aborted) throw request.signal.reason;
     if (bound.timedOut) throw noAnswer(`no answer within ${openMs} ms`);
@@ -116,7 +115,7 @@ function headOf(url: URL, { headers }: Credentials): string {
   return `GET ${url.pathname}${url.search} HTTP/1.1\r\n${lines.join("")}\r\n`;
 }
 
-async function errorBody(incoming: Incoming, fields: HeaderFields, signal: AbortSignal): Promise<string> {
+async function errorBody(incoming: Incoming, signal: AbortSignal): Promise<string> {
   using _ends = incoming.endWith(signal);
   const chunks: Uint8Array[] = [];
   let size = 0;
@@ -127,8 +126,7 @@ async function errorBody(incoming: Incoming, fields: HeaderFields, signal: Abort
       if (size >= MAX_ERROR_BODY_BYTES) break;
     }
   } catch (error) {
-    const isFramed = "transfer-encoding" in fields || "content-length" in fields;
-    if (isFramed) throw error; // else the end of the connection is that of the body: a proxy's, or of HTTP/1.0
+    if (!incoming.isEndless) throw error; // else it is the end of the body: a proxy's, or of HTTP/1.0
   } finally {
     incoming.close();
   }

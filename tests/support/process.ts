@@ -7,7 +7,7 @@ import { RunnerService } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import type { Gate } from "./gate.ts";
 import { startMain } from "./main.ts";
 
-/** How JavaScriptCore is set by `bun run start` and the image (docs/performance.md, Memory and Compiled twice). */
+/** How JavaScriptCore is set by `bun run start` and the image (docs/performance.md, Memory, and Without the last compiler). */
 export const ENGINE = {
   BUN_JSC_forceRAMSize: "134217728",
   BUN_JSC_minEdenToOldGenerationRatio: "0.15",
