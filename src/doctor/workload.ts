@@ -1,8 +1,8 @@
-import { allOf } from "../kube/channel.ts";
 import { KubeError } from "../kube/error.ts";
 import { linesOf } from "../kube/stream.ts";
 import type { KubeEvent, Pod } from "../kube/types.ts";
 import { errorText } from "../log.ts";
+import { allOf } from "../source.ts";
 import { type BoundedSignal, boundedSignal } from "../time.ts";
 import { rootOf } from "./admission.ts";
 import { blocked, type Check, type Finding, fail, ok } from "./check.ts";

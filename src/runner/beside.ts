@@ -1,5 +1,5 @@
-import { allOf } from "../kube/channel.ts";
 import type { Kube } from "../kube/client.ts";
+import { allOf } from "../source.ts";
 import { holdCommand, releaseCommand } from "./kill.ts";
 
 export interface Target {

@@ -1,6 +1,7 @@
-import type { ExecChannel, Output, Source } from "../kube/channel.ts";
+import type { ExecChannel, Output } from "../kube/channel.ts";
 import type { Kube } from "../kube/client.ts";
 import { KubeError } from "../kube/error.ts";
+import type { Source } from "../source.ts";
 import { Hold, type Target } from "./beside.ts";
 import type { Command, Wrapped } from "./command.ts";
 import { type End, Heard } from "./heard.ts";

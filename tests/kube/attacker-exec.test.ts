@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { allOf } from "../../src/kube/channel.ts";
+import { allOf } from "../../src/source.ts";
 import { grown } from "../support/grown.ts";
 import { execServer, type ServerEnd } from "./exec-server.ts";
 import { failureOf } from "./server.ts";

@@ -1,6 +1,7 @@
 import { expect, spyOn, test } from "bun:test";
-import { allOf, type ExecChannel } from "../../src/kube/channel.ts";
+import type { ExecChannel } from "../../src/kube/channel.ts";
 import type { Kube } from "../../src/kube/client.ts";
+import { allOf } from "../../src/source.ts";
 import { execServer, type ServerEnd } from "./exec-server.ts";
 import { failureOf, statusObject } from "./server.ts";
 

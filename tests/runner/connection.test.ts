@@ -1,12 +1,13 @@
 import { expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
 import { ExecStartRequestSchema } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
-import { allOf, type ExecChannel, nextOf, type Output } from "../../src/kube/channel.ts";
+import type { ExecChannel, Output } from "../../src/kube/channel.ts";
 import { KubeError } from "../../src/kube/error.ts";
 import { release } from "../../src/memory.ts";
 import { Command } from "../../src/runner/command.ts";
 import { Connection } from "../../src/runner/connection.ts";
 import { Images } from "../../src/runner/images.ts";
+import { allOf, nextOf } from "../../src/source.ts";
 import { channelOf } from "../support/channel.ts";
 
 // What a cluster can tell of an end, and what of it is believed. Whole executions are in the end-to-end files.
