@@ -1,6 +1,6 @@
 import { createServer, type Socket } from "node:net";
-import { connect } from "node:tls";
 import { clusterAccess } from "../src/kube/access.ts";
+import { connect } from "../src/kube/connections.ts";
 import { release } from "../src/memory.ts";
 
 /**
@@ -10,7 +10,7 @@ import { release } from "../src/memory.ts";
  */
 const access = clusterAccess(process.env);
 const { tls } = await access.credentials();
-const { hostname, port } = access.server;
+const { signal } = new AbortController(); // ends with the process
 
 /** With memory given back as the runner does it; who is slow holds the other side back. */
 function pass(from: Socket, to: Socket): void {
@@ -24,8 +24,8 @@ function pass(from: Socket, to: Socket): void {
   from.on("close", () => to.destroySoon());
 }
 
-const server = createServer({ noDelay: true }, (caller) => {
-  const cluster = connect({ host: hostname, port: Number(port || 443), ...tls, ALPNProtocols: ["http/1.1"] });
+const server = createServer({ noDelay: true }, async (caller) => {
+  const cluster = await connect({ url: access.server, tls }, signal);
   pass(caller, cluster);
   pass(cluster, caller);
 });

@@ -21,7 +21,7 @@ const (
 	clockTicks = 100
 )
 
-// The bare handler has all that Bun gives it, so that nobody is measured beside one that is held back.
+// The bare handler and the forwarder have all that Bun gives them, so that nobody is measured beside one that is held back.
 var handlerEnv = []string{"BUN_JSC_useFTLJIT=1"}
 
 // A process serves at addr until it is stopped.

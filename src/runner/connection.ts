@@ -29,7 +29,7 @@ interface Attempt {
   isReplayed?: boolean;
   /** Once its channel is open. */
   followed?: Followed;
-  /** Its channel, once the caller's input may follow and nothing is kept of it. */
+  /** Its channel, once the caller's input has followed. */
   input?: ExecChannel;
 }
 
