@@ -32,8 +32,22 @@ const MOST_BEFORE = 32;
  * Gives memory back at once that `bytes` are all of, but for a few bytes before them; nobody may look at it any more. The collector
  * leaves what is large and short-lived for long, and memory that is new all the time costs more than most that is done with it.
  */
-export function release({ buffer, byteOffset, byteLength }: Uint8Array): void {
-  const isAll = byteOffset <= MOST_BEFORE && byteOffset + byteLength === buffer.byteLength;
+export function release(bytes: Uint8Array): void {
+  releaseLast(bytes, MOST_BEFORE);
+}
+
+/** Content of a message is worth giving back from so many bytes on: more than what small pieces of memory are cut from. */
+const LARGE_CONTENT_BYTES = 64 * 1024;
+/** The shorter fields before it. */
+const MOST_FIELDS = 8 * 1024;
+
+/** Gives back a whole message, of which `content` is the last and by far the largest field; nobody may look at it any more. */
+export function releaseContent(content: Uint8Array): void {
+  if (content.length >= LARGE_CONTENT_BYTES) releaseLast(content, MOST_FIELDS);
+}
+
+function releaseLast({ buffer, byteOffset, byteLength }: Uint8Array, mostBefore: number): void {
+  const isAll = byteOffset <= mostBefore && byteOffset + byteLength === buffer.byteLength;
   if (isAll && byteLength > 0 && buffer instanceof ArrayBuffer) buffer.transfer(0);
 }
 

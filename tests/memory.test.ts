@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { lasting, Memory, release, releaseRead } from "../src/memory.ts";
+import { lasting, Memory, release, releaseContent, releaseRead } from "../src/memory.ts";
 
 test("memory that was given back is used again, as much of it as is kept", () => {
   const memory = new Memory(100, 1);
@@ -31,6 +31,19 @@ test("memory is released where the bytes are all of it, but for a few before the
   const shared = new SharedArrayBuffer(100);
   release(new Uint8Array(shared));
   expect(shared.byteLength).toBe(100);
+});
+
+test("a message is released by its content when that is large, the last of it and nearly all", () => {
+  const LARGE = 64 * 1024;
+  const lengthAfter = (before: number, content: number, after = 0) => {
+    const buffer = new ArrayBuffer(before + content + after);
+    releaseContent(new Uint8Array(buffer, before, content));
+    return buffer.byteLength;
+  };
+  for (const before of [0, 100, 8 * 1024]) expect(lengthAfter(before, LARGE)).toBe(0);
+  expect(lengthAfter(8 * 1024 + 1, LARGE)).toBe(8 * 1024 + 1 + LARGE);
+  expect(lengthAfter(0, LARGE - 1)).toBe(LARGE - 1);
+  expect(lengthAfter(0, LARGE, 1)).toBe(LARGE + 1);
 });
 
 describe("what was read from a socket", () => {

@@ -10,6 +10,12 @@ export const PREFIX_BYTES = 5;
 export const COMPRESSED = 0b1;
 /** Bytes of messages that wait for their handler, above which the caller is held back. */
 const WAITING_BYTES = 64 * 1024;
+/**
+ * An only message of more bytes gets memory for all of it once this part is here, and is not put together at its end. Not as soon
+ * as it is announced: that costs its sender nothing.
+ */
+const LARGE_BYTES = 256 * 1024;
+const LARGE_PART = 1 / 16;
 
 /** One message as it travels. */
 export interface Envelope {
@@ -114,8 +120,12 @@ export class OnlyEnvelope {
   readonly #limit: number;
   readonly #receiver: Receiver;
   readonly #chunks = new Chunks();
+  /** Bytes that are here. */
+  #bytes = 0;
   /** Bytes of the message with its prefix, once that is here. */
   #length: number | undefined;
+  /** In place of the chunks: memory of that length. */
+  #whole: Buffer<ArrayBuffer> | undefined;
   #isOver = false;
 
   constructor(stream: Http2Stream, limit: number, receiver: Receiver) {
@@ -130,34 +140,54 @@ export class OnlyEnvelope {
   fail(reason: unknown): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#chunks.clear();
+    this.#drop();
     this.#receiver.failed(reason);
   }
 
   #receive(chunk: Buffer): void {
     if (this.#isOver) return;
-    const chunks = this.#chunks;
-    chunks.add(lasting(chunk));
-    if (this.#length === undefined) {
-      const length = announcedIn(chunks);
-      if (length === undefined) return;
-      if (length > this.#limit) {
-        this.#stream.pause(); // until the answer is out; then what still comes is thrown away
-        this.fail(tooLarge(length, this.#limit));
-        return;
-      }
-      this.#length = PREFIX_BYTES + length;
+    const at = this.#bytes;
+    this.#bytes += chunk.length;
+    if (this.#whole === undefined) this.#chunks.add(lasting(chunk));
+    else if (this.#bytes <= this.#whole.length) this.#whole.set(chunk, at);
+    this.#length ??= this.#announced();
+    const length = this.#length;
+    if (length === undefined || this.#isOver) return;
+    if (this.#bytes > length) this.fail(cardinality("received extra input message"));
+    else if (this.#whole === undefined && length > LARGE_BYTES && this.#bytes >= length * LARGE_PART)
+      this.#gather(length);
+  }
+
+  /** With its prefix. Fails where it is too large. */
+  #announced(): number | undefined {
+    const length = announcedIn(this.#chunks);
+    if (length === undefined) return undefined;
+    if (length > this.#limit) {
+      this.#stream.pause(); // until the answer is out; then what still comes is thrown away
+      this.fail(tooLarge(length, this.#limit));
     }
-    if (chunks.bytes > this.#length) this.fail(cardinality("received extra input message"));
+    return PREFIX_BYTES + length;
+  }
+
+  #gather(length: number): void {
+    this.#whole = Buffer.allocUnsafeSlow(length);
+    this.#stream.allow(length - this.#bytes); // a window's length at a time would cost a way there and back for each
+    this.#whole.set(this.#chunks.take(this.#bytes));
   }
 
   #end(): void {
-    const { bytes } = this.#chunks;
-    if (bytes === 0) this.fail(cardinality("missing input message"));
-    else if (bytes !== this.#length) this.fail(incomplete());
+    if (this.#bytes === 0) this.fail(cardinality("missing input message"));
+    else if (this.#bytes !== this.#length) this.fail(incomplete());
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#receiver.received(this.#chunks.take(bytes));
+    const frame = this.#whole ?? this.#chunks.take(this.#bytes);
+    this.#drop();
+    this.#receiver.received(frame);
+  }
+
+  #drop(): void {
+    this.#chunks.clear();
+    this.#whole = undefined;
   }
 }
 

@@ -192,6 +192,13 @@ export class Http2Stream {
     this.#giveRoom();
   }
 
+  /** Gives the client room for so many bytes more at once, beyond what it would have. */
+  allow(bytes: number): void {
+    if (bytes <= 0 || this.#isComplete || this.#isClosed) return;
+    this.#owner.writer.send(windowFrame(this.id, bytes));
+    this.#receiveWindow += bytes;
+  }
+
   // For its connection.
 
   get hasMore(): boolean {

@@ -3,6 +3,7 @@ import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import { invalid, withDetail } from "../errors.ts";
 import type { PutArchiveRequest } from "../gen/agynio/api/runner/v1/runner_pb.ts";
 import type { ExecChannel } from "../kube/channel.ts";
+import { releaseContent } from "../memory.ts";
 import { mainContainerName } from "../pod/status.ts";
 import { trim } from "../pod/validate.ts";
 import { allOf } from "../source.ts";
@@ -32,6 +33,7 @@ export async function putArchive(request: PutArchiveRequest, parts: Parts, conte
   // `./` in front of what begins with a dash: tar would take it for an option.
   const directory = path.startsWith("-") ? `./${path}` : path;
   const uploadId = randomUUID();
+  const bytes = request.tarPayload.length;
   const ways = [
     { wrapped: true, command: ["/bin/sh", "-c", ARCHIVE_SCRIPT, "sh", uploadId, directory] },
     { wrapped: false, command: ["tar", "-xf", "-", "-C", directory] },
@@ -47,7 +49,7 @@ export async function putArchive(request: PutArchiveRequest, parts: Parts, conte
     using open = channel;
     const cause = await unpack(open, request.tarPayload, wrapped ? uploadId : undefined);
     if (cause === undefined) {
-      parts.traffic.archiveBytes += request.tarPayload.length;
+      parts.traffic.archiveBytes += bytes;
       return;
     }
     if (wrapped && saysNoShell(cause)) continue; // then nothing has run
@@ -55,7 +57,10 @@ export async function putArchive(request: PutArchiveRequest, parts: Parts, conte
   }
 }
 
-/** Feeds tar, under the script with `uploadId` or alone; undefined when the archive is unpacked, else what went wrong, in tar's own words where it has any. */
+/**
+ * Feeds tar, under the script with `uploadId` or alone; undefined when the archive is unpacked, and then the payload's memory may be
+ * gone; else what went wrong, in tar's own words where it has any.
+ */
 export async function unpack(
   channel: ExecChannel,
   payload: Uint8Array,
@@ -81,7 +86,11 @@ export async function unpack(
     // A cluster's word alone proves nothing (docs/exec.md): the script says the end behind all else.
     const code = uploadId === undefined ? status : (exit ?? (status || NOT_TOLD));
     // A tar that ended well without having been given everything has not unpacked everything.
-    if (code === 0 && arrived === payload.length) return await written;
+    if (code === 0 && arrived === payload.length) {
+      const error = await written;
+      if (error === undefined) releaseContent(payload);
+      return error;
+    }
     if (code === NOT_TOLD) cause = "the cluster told the exit status, but not all output";
     else
       cause =

@@ -25,3 +25,16 @@ test("without a shell the status is all there is", async () => {
   expect(await unpack(channelOf([], 0), payload, undefined)).toBeUndefined();
   expect(await unpack(channelOf([], 2), payload, undefined)).toBe("command terminated with exit code 2");
 });
+
+test("a large payload's memory is given back once it is unpacked, and only then", async () => {
+  const left = async (outputs: readonly Output[], status: number, id: string | undefined) => {
+    const large = new Uint8Array(128 * 1024);
+    await unpack(channelOf(outputs, status), large, id);
+    return large.length;
+  };
+  expect(await left([word("exit:0")], 0, ID)).toBe(0);
+  expect(await left([], 0, undefined)).toBe(0);
+  for (const outputs of [[], [word("exit:2")], [word("arrived:7"), word("exit:0")]])
+    expect(await left(outputs, 0, ID)).toBe(128 * 1024);
+  expect(await left([], 2, undefined)).toBe(128 * 1024);
+});

@@ -1,11 +1,12 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { Socket } from "node:net";
 import { Code } from "@connectrpc/connect";
 import fc from "fast-check";
-import { type Envelope, Envelopes } from "../../src/grpc/envelopes.ts";
+import { type Envelope, Envelopes, OnlyEnvelope } from "../../src/grpc/envelopes.ts";
 import { FrameType } from "../../src/http2/frame.ts";
 import { Http2Stream, STREAM_WINDOW, type StreamOwner } from "../../src/http2/stream.ts";
 import { Writer } from "../../src/http2/writer.ts";
+import { releaseRead } from "../../src/memory.ts";
 import { envelope } from "../abuse/wire.ts";
 
 const LIMIT = 1024 * 1024;
@@ -20,8 +21,8 @@ class Room extends Writer {
   }
 }
 
-/** The messages of a stream on which a client sends. */
-function open(limit = LIMIT) {
+/** A stream on which a client sends. */
+function openStream() {
   const room = new Room(new Socket());
   const owner: StreamOwner = {
     writer: room,
@@ -32,15 +33,28 @@ function open(limit = LIMIT) {
     closed: () => undefined,
   };
   const stream = new Http2Stream(1, head, owner, 0);
-  const envelopes = new Envelopes(stream, limit);
   return {
-    envelopes,
+    stream,
     room,
     /** Each chunk is gone once it was taken, but for what is kept. */
     send: (...chunks: Uint8Array[]) => {
-      for (const chunk of chunks) stream.take(Buffer.from(chunk), chunk.length);
+      for (const chunk of chunks) {
+        const read = Buffer.from(new Uint8Array(chunk).buffer);
+        stream.take(read, chunk.length);
+        releaseRead(read);
+      }
     },
     end: () => stream.complete(),
+  };
+}
+
+/** Its messages. */
+function open(limit = LIMIT) {
+  const { stream, ...client } = openStream();
+  const envelopes = new Envelopes(stream, limit);
+  return {
+    ...client,
+    envelopes,
     text: async () => (await envelopes.next())?.data.toString(),
   };
 }
@@ -237,5 +251,89 @@ describe("who sends is given room", () => {
       sent += bytes.length;
     }
     expect(await (early ?? text())).toHaveLength(large.length - 5);
+  });
+});
+
+describe("a message that has to be the only one", () => {
+  /** What came of it: its bytes, or why there is none. */
+  function openOnly(limit = LIMIT) {
+    const { stream, ...client } = openStream();
+    const told: unknown[] = [];
+    const only = new OnlyEnvelope(stream, limit, {
+      received: (frame) => told.push(frame),
+      failed: (reason) => told.push(reason),
+    });
+    return { ...client, only, told };
+  }
+  /** Bytes that are like no others near them. */
+  const content = (length: number) => Buffer.from(Uint8Array.from({ length }, (_, index) => index + (index >> 8)));
+  const LARGE = 256 * 1024;
+
+  test("is the same, whatever its length and wherever it is cut", async () => {
+    const length = fc.oneof(fc.nat(10), fc.nat(10_000), fc.integer({ min: LARGE - 10, max: LIMIT }));
+    await fc.assert(
+      fc.property(length, fc.array(fc.nat(), { maxLength: 12 }), (length, cuts) => {
+        const bytes = envelope(content(length));
+        const ends = cuts.map((at) => at % (bytes.length + 1)).sort((a, b) => a - b);
+        const { send, end, told } = openOnly();
+        for (const [index, at] of [...ends, bytes.length].entries()) send(bytes.subarray(ends[index - 1] ?? 0, at));
+        expect(told).toEqual([]);
+        end();
+        expect(told).toHaveLength(1);
+        expect(Buffer.compare(told[0] as Buffer, bytes)).toBe(0);
+      }),
+    );
+  });
+
+  test("is given memory and room for all of it when it is large, once a sixteenth of it is here", () => {
+    const bytes = envelope(content(LIMIT));
+    const part = Math.ceil(bytes.length / 16);
+    const { send, end, told, room } = openOnly();
+    using allocated = spyOn(Buffer, "allocUnsafeSlow");
+    const lengths = () => allocated.mock.calls.map(([length]) => length);
+    send(bytes.subarray(0, part - 1));
+    expect([lengths(), room.bytes]).toEqual([[], 0]);
+    send(bytes.subarray(part - 1, part));
+    expect([lengths(), room.bytes]).toEqual([[bytes.length], bytes.length - part]);
+    send(bytes.subarray(part));
+    end();
+    expect(lengths()).toEqual([bytes.length]);
+    expect((told[0] as Buffer).buffer.byteLength).toBe(bytes.length);
+  });
+
+  test("is given neither when it is not large, or is over", () => {
+    const { send, room } = openOnly();
+    using allocated = spyOn(Buffer, "allocUnsafeSlow");
+    send(envelope(content(LARGE - 5)));
+    const { only, ...other } = openOnly();
+    other.send(announced(LIMIT));
+    only.fail("gone");
+    other.send(content(LIMIT / 4 - 5));
+    expect([allocated.mock.calls, room.bytes, other.room.bytes, other.told]).toEqual([
+      [],
+      STREAM_WINDOW,
+      STREAM_WINDOW,
+      ["gone"],
+    ]);
+  });
+
+  test.each([10, LIMIT])("fails when it is cut short, or another follows: one of %i bytes", (length) => {
+    const bytes = envelope(content(length));
+    const cut = openOnly();
+    cut.send(bytes.subarray(0, -1));
+    cut.end();
+    expect(cut.told).toMatchObject([{ code: Code.InvalidArgument, rawMessage: "protocol error: incomplete envelope" }]);
+    const extra = {
+      code: Code.Unimplemented,
+      rawMessage: "protocol error: received extra input message for unary method",
+    };
+    for (const at of [bytes.length - 1, bytes.length]) {
+      const { send, end, told } = openOnly();
+      send(bytes.subarray(0, at), Buffer.concat([bytes.subarray(at), Buffer.alloc(1)]));
+      expect(told).toMatchObject([extra]);
+      send(Buffer.alloc(1));
+      end();
+      expect(told).toHaveLength(1);
+    }
   });
 });
