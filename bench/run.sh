@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures the runner as it ships, each row beside its baselines in the same run, prints a table as it goes and, once all rows are
-# through, writes docs/performance.md and docs/performance.svg.
+# through, and streams apart from the cluster where that can be done (apart.sh), writes docs/performance.md and docs/performance.svg.
 # The cluster is found as the runner finds it (inside of a Pod, KUBECONFIG, ~/.kube/config); the workload that is measured
 # goes to KUBE_NAMESPACE and is removed at the end. Needs Go, and kubectl (KUBECTL names another one); what is built goes to
 # dist/bench.
@@ -23,5 +23,10 @@ if [ "${1:-}" = -wire ]; then exec dist/bench/load "$@"; fi
 # Credentials go through the pipe, so that they stand in no file and no argument list.
 status=0
 bun bench/access.ts | dist/bench/load -json dist/bench/figures.json "$@" || status=$?
-if [ $# -eq 0 ]; then bun bench/report.ts dist/bench/figures.json; fi
+if [ $# -eq 0 ]; then
+  apart=0
+  bash bench/apart.sh -json dist/bench/apart.json exec-stdout exec-stdin log-read || apart=$?
+  bun bench/report.ts dist/bench/figures.json $([ "$apart" -eq 3 ] || echo dist/bench/apart.json)
+  [ "$apart" -eq 3 ] || [ "$status" -ne 0 ] || status=$apart
+fi
 exit "$status"

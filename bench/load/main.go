@@ -40,7 +40,7 @@ const (
 // names of all that can be measured alone, in order.
 func names() []string {
 	all := []string{scaleRow}
-	for _, row := range rows(&runner{}, &runner{}, &process{}, &cluster{server: &url.URL{}, tls: &tls.Config{}}, "", "", 0, 0) {
+	for _, row := range rows(&runner{}, &runner{}, &process{}, &cluster{server: &url.URL{}, tls: &tls.Config{}}, "", flags{}) {
 		all = append(all, row.name)
 	}
 	return append(slices.Compact(all), idleRow, requestsRow)
@@ -53,7 +53,9 @@ type flags struct {
 	followers int
 	logBytes  int64
 	quick     bool
-	json      string
+	// The cluster has cores of its own; see ../apart.sh.
+	apart bool
+	json  string
 }
 
 func run(ctx context.Context) error {
@@ -63,6 +65,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&f.followers, "followers", 200, "followers of a log; the node's fs.inotify.max_user_instances must be above")
 	flag.Int64Var(&f.logBytes, "log-bytes", 8<<20, "length of the log that is read, less than what the node's kubelet keeps in one file (containerLogMaxSize, 10 MiB unless told otherwise)")
 	flag.BoolVar(&f.quick, "quick", false, "one round of each row, and no 10,000 Pods; shows how, proves little")
+	flag.BoolVar(&f.apart, "apart", false, "the cluster has cores of its own, and streams are held to the raw ones; ../apart.sh sees to that")
 	flag.StringVar(&f.json, "json", "", "file for the figures, which ../report.ts reads")
 	wire := flag.Bool("wire", false, "instead of all rows, compare the own gRPC with connect-node's; needs no cluster")
 	flag.Usage = func() {
@@ -130,7 +133,7 @@ func (f flags) measure(ctx context.Context, cluster *cluster, out io.Writer) (er
 			}
 		}
 	}
-	for _, row := range rows(runner, bare, forwarder, cluster, id, f.image, f.followers, f.logBytes) {
+	for _, row := range rows(runner, bare, forwarder, cluster, id, f) {
 		if !wanted(row.name) {
 			continue
 		}
@@ -157,7 +160,11 @@ func (f flags) measure(ctx context.Context, cluster *cluster, out io.Writer) (er
 		err = errors.Join(err, countRequests(ctx, cluster, id, report, out))
 	}
 	peak, failure := runner.process.peak()
-	report.figure(out, figure{Row: "memory", Measured: "most that the runner had in this run", Unit: "MiB", Value: mib(peak)}, 0)
+	memory := "memory"
+	if f.apart {
+		memory += ", apart"
+	}
+	report.figure(out, figure{Row: memory, Measured: "most that the runner had in this run", Unit: "MiB", Value: mib(peak)}, 0)
 	return errors.Join(err, failure)
 }
 

@@ -31,6 +31,7 @@ type goal struct {
 // A row measures its first subject beside the others, its baselines.
 type row struct {
 	name    string
+	label   string // in the table, where that is not the name
 	callers int
 	rounds  int
 	turn    limit

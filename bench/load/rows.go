@@ -27,7 +27,7 @@ var count = []string{"sh", "-c", "echo; exec wc -c"}
 
 // rows of the real cluster: `runner` beside `bare`, a handler that always answers as Ready does, the raw `cluster`, and that
 // through a `forwarder` that does no more than any runner must.
-func rows(runner, bare *runner, forwarder *process, cluster *cluster, id, image string, followers int, logBytes int64) []row {
+func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string, f flags) []row {
 	handler := subject{name: "bare node:http2 handler", call: bare.ready}.on(bare.process)
 	ready := subject{name: "Ready", call: runner.ready}.on(runner.process)
 	inspect := subject{name: "InspectWorkload", call: runner.inspect(id)}.on(runner.process)
@@ -50,11 +50,11 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id, image 
 	// Not raw: that loses what comes last of so much input more often than not (seen with containerd 1.6), or never ends.
 	length := int64(len(archive))
 	counting := subject{name: "Exec wc -c, as many bytes", call: taking(length, length, runner.feed(id, archive, count...))}.on(runner.process)
-	logSize := fmt.Sprintf("%d KiB", logBytes>>10)
-	log := subject{name: "StreamWorkloadLogs of " + logSize, call: runner.readLog(id, logBytes)}.on(runner.process)
-	rawLog := subject{name: "raw log GET", call: cluster.readLog(id, logBytes)}.on(self())
-	passedLog := subject{name: byForwarder, call: passed.readLog(id, logBytes)}.on(forwarder)
-	launch := subject{name: "StartWorkload to Running", call: runner.launch(image)}.on(runner.process)
+	logSize := fmt.Sprintf("%d KiB", f.logBytes>>10)
+	log := subject{name: "StreamWorkloadLogs of " + logSize, call: runner.readLog(id, f.logBytes)}.on(runner.process)
+	rawLog := subject{name: "raw log GET", call: cluster.readLog(id, f.logBytes)}.on(self())
+	passedLog := subject{name: byForwarder, call: passed.readLog(id, f.logBytes)}.on(forwarder)
+	launch := subject{name: "StartWorkload to Running", call: runner.launch(f.image)}.on(runner.process)
 	rawLaunch := subject{name: "raw POST of the Pod to Running", call: cluster.launch(id)}
 
 	typist := func(open opener, count int) func(context.Context) (turn, error) {
@@ -66,13 +66,26 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id, image 
 	}
 	key, rawKey := keys(1)
 	manyKeys, rawManyKeys := keys(100)
-	follow := func(f follower) func(context.Context) (turn, error) {
+	follow := func(to follower) func(context.Context) (turn, error) {
 		return func(ctx context.Context) (turn, error) {
-			return following(ctx, f, followers, followedLines, cluster.writeLog(ctx, id))
+			return following(ctx, to, f.followers, followedLines, cluster.writeLog(ctx, id))
 		}
 	}
-	follows := subject{name: fmt.Sprintf("a line to each of %d followers", followers), turn: follow(runner.follow(id))}.on(runner.process)
+	follows := subject{name: fmt.Sprintf("a line to each of %d followers", f.followers), turn: follow(runner.follow(id))}.on(runner.process)
 	rawFollows := subject{name: "raw log GET, as many", turn: follow(cluster.follow(id))}
+
+	// Where the cluster has cores of its own, a stream is held to the raw one; where all share the cores, to what a forwarder leaves of it.
+	streamed := func(r row, raw, passed subject) row {
+		r.callers, r.inBytes = 1, true
+		if f.apart {
+			r.label, r.rounds = r.name+", apart", 8
+			r.baselines = []subject{raw.with(goal{rateAtLeast: 0.95, cpuAbove: 1.3}), passed}
+		} else {
+			r.rounds = 4
+			r.baselines = []subject{raw, passed.with(goal{rateAtLeast: 0.9})}
+		}
+		return r
+	}
 
 	second := limit{calls: 100_000, time: time.Second}
 	return []row{
@@ -90,17 +103,15 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id, image 
 			baselines: []subject{rawEcho.with(goal{rateAtLeast: 0.9})}},
 		// Without a goal: so many at once can make a small node stand still, whoever asks.
 		{name: "exec-burst", callers: 32, rounds: 3, turn: limit{96, 15 * time.Second}, subject: echo, baselines: []subject{rawEcho}},
-		{name: "exec-stdout", callers: 1, rounds: 8, turn: limit{1, time.Minute}, inBytes: true, subject: zeros,
-			baselines: []subject{rawZeros.with(goal{rateAtLeast: 0.95, cpuAbove: 1.3}), passedZeros}},
-		{name: "exec-stdin", callers: 1, rounds: 8, turn: limit{1, time.Minute}, inBytes: true, subject: counted,
-			baselines: []subject{rawCounted.with(goal{rateAtLeast: 0.95, cpuAbove: 1.3}), passedCounted}},
+		streamed(row{name: "exec-stdout", turn: limit{1, time.Minute}, subject: zeros}, rawZeros, passedZeros),
+		streamed(row{name: "exec-stdin", turn: limit{1, time.Minute}, subject: counted}, rawCounted, passedCounted),
 		{name: "keystroke", callers: 1, rounds: 2, subject: key, baselines: []subject{rawKey.with(goal{p99Above: keyLag})}},
 		{name: "keystroke", callers: 100, rounds: 2, subject: manyKeys, baselines: []subject{rawManyKeys.with(goal{p99Above: keyLag})}},
-		{name: "log-follow", callers: followers, rounds: 2, subject: follows, baselines: []subject{rawFollows.with(goal{p50AtMost: 1.25})}},
+		{name: "log-follow", callers: f.followers, rounds: 2, subject: follows, baselines: []subject{rawFollows.with(goal{p50AtMost: 1.25})}},
 		{name: "archive", callers: 1, rounds: 3, turn: limit{2, time.Minute}, inBytes: true, subject: put,
 			baselines: []subject{counting.with(goal{rateAtLeast: 0.9})}},
-		{name: "log-read", callers: 1, before: func(ctx context.Context) error { return cluster.fillLog(ctx, id, logBytes) }, rounds: 8, turn: limit{50, 3 * time.Second}, inBytes: true, subject: log,
-			baselines: []subject{rawLog.with(goal{rateAtLeast: 0.95, cpuAbove: 1.3}), passedLog}},
+		streamed(row{name: "log-read", turn: limit{50, 3 * time.Second}, subject: log,
+			before: func(ctx context.Context) error { return cluster.fillLog(ctx, id, f.logBytes) }}, rawLog, passedLog),
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -88,7 +89,7 @@ func (r row) lines(turns [][]turn) []line {
 	for i, s := range append([]subject{r.subject}, r.baselines...) {
 		all := pooled(turns[i])
 		l := line{
-			Row: r.name, Callers: r.callers, Measured: s.name, Calls: len(all.latencies), InBytes: r.inBytes,
+			Row: cmp.Or(r.label, r.name), Callers: r.callers, Measured: s.name, Calls: len(all.latencies), InBytes: r.inBytes,
 			P50: ms(all.quantile(0.5)), P99: ms(all.quantile(0.99)), Rate: all.rate(r.inBytes),
 		}
 		if s.server != nil {
