@@ -20,7 +20,7 @@ export class Memory {
   }
 
   /** Takes back what `take` gave, which nobody may look at any more. */
-  give({ buffer }: Buffer<ArrayBuffer>): void {
+  give({ buffer }: { readonly buffer: ArrayBuffer }): void {
     if (buffer.byteLength === this.#bytes && this.#spare.length < this.#most) this.#spare.push(buffer);
   }
 }
@@ -29,11 +29,44 @@ export class Memory {
 const MOST_BEFORE = 32;
 
 /**
- * Gives memory back at once that `bytes` are all of, but for a few bytes before them; nobody may look at it any more. The collector
- * leaves what is large and short-lived for long, and memory that is new all the time costs more than most that is done with it.
+ * Gives memory back at once that is lent, or that `bytes` are all of, but for a few bytes before them; nobody may look at it any
+ * more. The collector leaves what is large and short-lived for long, and memory that is new all the time costs more than most that
+ * is done with it.
  */
 export function release(bytes: Uint8Array): void {
-  releaseLast(bytes, MOST_BEFORE);
+  const loan = loans.get(bytes.buffer);
+  if (loan === undefined) releaseLast(bytes, MOST_BEFORE);
+  else if (loan.isOut) {
+    loan.isOut = false; // twice given back, it would be lent to two
+    lent.give(loan);
+  }
+}
+
+/** A message of fewer bytes is not worth lending memory to, and one of more gets its own. */
+const LENT_BYTES = { least: 16 * 1024, most: 64 * 1024 };
+/** Pieces kept while nobody has them. */
+const SPARE_PIECES = 16;
+
+const lent = new Memory(LENT_BYTES.most, SPARE_PIECES);
+
+interface Loan {
+  readonly buffer: ArrayBuffer;
+  isOut: boolean;
+}
+
+/** Of each piece that was ever lent and is still there. */
+const loans = new WeakMap<ArrayBufferLike, Loan>();
+
+/** Memory for a message of so many bytes, with whatever is in it. Its taker may give it back by `release`, by any part of it. */
+export function lend(bytes: number): Buffer<ArrayBuffer> {
+  if (bytes > LENT_BYTES.most) return Buffer.allocUnsafeSlow(bytes);
+  if (bytes < LENT_BYTES.least) return Buffer.allocUnsafe(bytes);
+  const piece = lent.take(bytes);
+  const { buffer } = piece;
+  const loan = loans.get(buffer);
+  if (loan === undefined) loans.set(buffer, { buffer, isOut: true });
+  else loan.isOut = true;
+  return piece;
 }
 
 /** Content of a message is worth giving back from so many bytes on: more than what small pieces of memory are cut from. */

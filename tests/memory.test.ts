@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { lasting, Memory, release, releaseContent, releaseRead } from "../src/memory.ts";
+import { lasting, lend, Memory, release, releaseContent, releaseRead } from "../src/memory.ts";
 
 test("memory that was given back is used again, as much of it as is kept", () => {
   const memory = new Memory(100, 1);
@@ -31,6 +31,46 @@ test("memory is released where the bytes are all of it, but for a few before the
   const shared = new SharedArrayBuffer(100);
   release(new Uint8Array(shared));
   expect(shared.byteLength).toBe(100);
+});
+
+describe("memory that is lent", () => {
+  const [LEAST, MOST] = [16 * 1024, 64 * 1024];
+
+  test("is lent again once it is given back, by any part of it", () => {
+    for (const bytes of [LEAST, MOST - 1, MOST]) {
+      const first = lend(bytes);
+      expect([first.length, first.buffer.byteLength]).toEqual([bytes, MOST]);
+      release(first.subarray(100, 200));
+      expect(first.buffer.byteLength).toBe(MOST);
+      expect(lend(LEAST).buffer).toBe(first.buffer);
+    }
+  });
+
+  test("is lent to one at a time, however often it was given back", () => {
+    const first = lend(MOST);
+    release(first);
+    release(first);
+    const pieces = Array.from({ length: 40 }, () => lend(MOST).buffer);
+    expect(new Set(pieces).size).toBe(40);
+    expect(pieces).toContain(first.buffer);
+  });
+
+  test("is kept up to a number of pieces", () => {
+    const pieces = Array.from({ length: 40 }, () => lend(MOST));
+    const known = new Set(pieces.map(({ buffer }) => buffer));
+    for (const piece of pieces) release(piece);
+    const again = Array.from({ length: 40 }, () => lend(MOST).buffer);
+    expect(again.filter((buffer) => known.has(buffer))).toHaveLength(16);
+  });
+
+  test("is its taker's own where it is little, or much", () => {
+    for (const bytes of [0, 1, LEAST - 1, MOST + 1]) {
+      const own = lend(bytes);
+      expect([own.length, own.buffer.byteLength]).toEqual([bytes, bytes]);
+      release(own);
+      expect(own.buffer.byteLength).toBe(0);
+    }
+  });
 });
 
 test("a message is released by its content when that is large, the last of it and nearly all", () => {

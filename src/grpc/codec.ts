@@ -70,7 +70,7 @@ function kept(frame: Codec["frame"]): Codec["frame"] {
 export const framed = (flags: number, message: Uint8Array): Buffer => prefixed(flags, message, 0);
 
 /** The same without its last bytes, which are still to follow. */
-export function prefixed(flags: number, head: Uint8Array, restBytes: number): Buffer {
+export function prefixed(flags: number, head: ArrayLike<number>, restBytes: number): Buffer {
   const bytes = Buffer.allocUnsafe(PREFIX_BYTES + head.length);
   bytes[0] = flags;
   bytes.writeUInt32BE(head.length + restBytes, 1);

@@ -1,4 +1,4 @@
-import { Memory } from "../memory.ts";
+import { lend, Memory } from "../memory.ts";
 
 const BLOCK_BYTES = 64 * 1024;
 /** Blocks kept while nothing is in them. */
@@ -51,7 +51,7 @@ export class Intake {
   /** The first `count` bytes, which must be there. */
   take(count: number): Buffer<ArrayBuffer> {
     if (count > this.#bytes) throw new Error(`${count - this.#bytes} bytes too few`);
-    const bytes = count < SHORT_BYTES ? Buffer.allocUnsafe(count) : Buffer.from(new ArrayBuffer(count)); // all of its memory: `release`
+    const bytes = lend(count);
     for (let at = 0; at < count; ) {
       const part = this.#parts[0];
       if (part === undefined) break; // as many are there
