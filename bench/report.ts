@@ -81,11 +81,12 @@ export function withFigures(text: string, figures: string): string {
   return `${before}${BEGIN}\n\n${figures}\n\n${END}${after}`;
 }
 
-/** Runs of different rows as one. */
+/** Runs of different rows as one; the machine is that of the first, as a later one may have been held to a part of it. */
 export const together = (reports: readonly Report[]): Report | undefined =>
   reports.reduce<Report | undefined>(
     (all, each) => ({
       ...each,
+      ...all,
       Quick: each.Quick || (all?.Quick ?? false),
       Lines: [...(all?.Lines ?? []), ...(each.Lines ?? [])],
       Figures: [...(all?.Figures ?? []), ...(each.Figures ?? [])],

@@ -68,5 +68,6 @@ test("runs of different rows make one page", () => {
   expect(all?.Lines?.length).toBe(4);
   expect(all?.Figures?.length).toBe(1);
   expect(all?.Quick).toBe(true);
+  expect(together([report(true), { ...report(true), CPUs: 1 }])).toMatchObject({ CPUs: 2 }); // held to a part of the machine
   expect(together([])).toBeUndefined();
 });
