@@ -82,17 +82,17 @@ export function withFigures(text: string, figures: string): string {
 }
 
 /** Runs of different rows as one; the machine is that of the first, as a later one may have been held to a part of it. */
-export const together = (reports: readonly Report[]): Report | undefined =>
-  reports.reduce<Report | undefined>(
-    (all, each) => ({
-      ...each,
-      ...all,
-      Quick: each.Quick || (all?.Quick ?? false),
-      Lines: [...(all?.Lines ?? []), ...(each.Lines ?? [])],
-      Figures: [...(all?.Figures ?? []), ...(each.Figures ?? [])],
-    }),
-    undefined,
+export function together(reports: readonly Report[]): Report | undefined {
+  const [first] = reports;
+  return (
+    first && {
+      ...first,
+      Quick: reports.some(({ Quick }) => Quick),
+      Lines: reports.flatMap(({ Lines }) => Lines ?? []),
+      Figures: reports.flatMap(({ Figures }) => Figures ?? []),
+    }
   );
+}
 
 if (import.meta.main) {
   // As load/table.go writes them.
