@@ -171,7 +171,7 @@ export class OnlyEnvelope {
 
   #gather(length: number): void {
     this.#whole = Buffer.allocUnsafeSlow(length);
-    this.#stream.allow(length - this.#bytes); // a window's length at a time would cost a way there and back for each
+    this.#stream.allow(length - this.#bytes); // of the stream's window alone, each length would cost a way there and back
     this.#whole.set(this.#chunks.take(this.#bytes));
   }
 

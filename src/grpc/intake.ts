@@ -19,7 +19,8 @@ interface Part {
 
 /**
  * Bytes of a request that wait to be taken. They are copied both when they come and when they are taken: into blocks that are
- * used again, so that what is read from a socket can be given back at once, and out of them, into memory of their taker alone.
+ * used again, so that what is read from a socket can be given back at once, and out of them, into memory that nobody else has
+ * until its taker gives it back. It may be lent: then its buffer is longer than the bytes, and holds what others have left in it.
  */
 export class Intake {
   readonly #parts: Part[] = [];

@@ -2,6 +2,8 @@ import { type DescField, type DescMessage, type Message, ScalarType } from "@buf
 import { WireType } from "@bufbuild/protobuf/wire";
 import { FeatureSet_FieldPresence, type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
 
+const MAX_INT32 = 0x7fff_ffff;
+
 /** Appends fields as they are on the wire. False: they are left to the library, and nothing was appended. */
 export type Light = (message: Message, bytes: number[]) => boolean;
 
@@ -59,7 +61,7 @@ function putCount(number: number, value: unknown, bytes: number[]): boolean {
 
 function putTimestamp(number: number, value: Timestamp | undefined, bytes: number[]): boolean {
   if (value === undefined) return true;
-  if (value.$unknown !== undefined) return false;
+  if (value.$unknown !== undefined || value.nanos > MAX_INT32) return false; // which the library refuses
   putVarint((number << 3) | WireType.LengthDelimited, bytes);
   const at = bytes.push(0); // its length, always one byte
   if (!putCount(1, value.seconds, bytes) || !putCount(2, value.nanos, bytes)) return false;

@@ -5,6 +5,8 @@ import { type Light, lightFields, putVarint } from "./light.ts";
 
 /** Shorter values are left to the library: a copy of them costs less than another write. In bytes. */
 const FROM_BYTES = 4 * 1024;
+/** So is a message with more beside such a value, as of an exit with two tails: byte by byte, that would take ten times as long. */
+const MOST_OTHERS = 1024;
 
 /** A message in two parts, one after the other on the wire. */
 export interface Split {
@@ -16,7 +18,7 @@ export interface Split {
 
 /**
  * A message whose weight is one field of bytes, in itself or in a message inside: output of a command, a chunk of a log.
- * Undefined when it has no such field. The library (protobuf-es 2.17) copies these bytes twice, into memory that is new
+ * Undefined when it has no such field, or much beside it. The library (protobuf-es 2.17) copies these bytes twice, into memory that is new
  * each time; without that, a stream takes less than half of the time.
  * The field goes last, and so does the message that holds it: on the wire, fields may stand in any order.
  */
@@ -33,7 +35,9 @@ export function split(desc: DescMessage, message: Message): Split | undefined {
     if (!heavy.light?.(message, head)) {
       values[property] = heavy.unset; // for a moment: a copy of the message costs more than all else here
       try {
-        for (const byte of toBinary(desc, message)) head.push(byte);
+        const others = toBinary(desc, message);
+        if (others.length > MOST_OTHERS) return undefined;
+        for (const byte of others) head.push(byte);
       } finally {
         values[property] = holder;
       }

@@ -137,6 +137,22 @@ describe("bytes", () => {
 });
 
 describe("executions in one container", () => {
+  test("get each their own input, though one reads it only after the other has had all", async () => {
+    const go = `/tmp/${freshId()}`;
+    const late = noiseOf(256); // more than is kept on the way: some of it waits in the runner
+    await using session = await open({ commandShell: `echo up; until [ -e ${go} ]; do sleep 0.05; done; cat` });
+    await session.untilOutput("up\n");
+    const piece = 48 * 1024; // more than is sent at once, so that one can wait half sent
+    for (let at = 0; at < late.length; at += piece) session.stdin(late.subarray(at, at + piece));
+    session.eof();
+    const early = noiseOf(64);
+    expect(early.equals((await run({ commandArgv: ["cat"] }, early)).stdout)).toBe(true);
+    await run({ commandArgv: ["touch", go] });
+    const { stdout, exit } = await session.result();
+    expect(exit).toMatchObject({ exitCode: 0 });
+    expect(Buffer.compare(Buffer.concat([Buffer.from("up\n"), late]), stdout)).toBe(0);
+  });
+
   test("are independent of each other: forty at the same time", async () => {
     const results = await Promise.all(
       Array.from({ length: 40 }, async (_, n) => ({

@@ -37,4 +37,8 @@ test("a large payload's memory is given back once it is unpacked, and only then"
   for (const outputs of [[], [word("exit:2")], [word("arrived:7"), word("exit:0")]])
     expect(await left(outputs, 0, ID)).toBe(128 * 1024);
   expect(await left([], 2, undefined)).toBe(128 * 1024);
+  const large = new Uint8Array(128 * 1024);
+  const cut = Object.assign(channelOf([word("exit:0")], 0), { write: () => Promise.reject(new Error("cut")) });
+  expect(await unpack(cut, large, ID)).toEqual(new Error("cut"));
+  expect(large.length).toBe(128 * 1024);
 });

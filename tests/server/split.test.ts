@@ -19,7 +19,7 @@ test.each([
     ExecResponseSchema,
     { event: { case: "stdout", value: { seq: 9n, data: LARGE, ts: { seconds: 5n, nanos: 6 } } } },
   ],
-  ["beside others", ExecResponseSchema, { event: { case: "exit", value: { stdoutTail: LARGE, stderrTail: LARGE } } }],
+  ["beside others", ExecResponseSchema, { event: { case: "exit", value: { stdoutTail: LARGE, stderrTail: SMALL } } }],
   ["and nothing else", StreamWorkloadLogsResponseSchema, { event: { case: "chunk", value: { data: LARGE } } }],
 ] as const)("a large field %s is written as it is, and the message is the same", (_name, desc, init) => {
   const message = create(desc as typeof ExecResponseSchema, init as never); // one of several types, each with its own init
@@ -32,13 +32,28 @@ test.each([
   expect(toBinary(desc as typeof ExecResponseSchema, message)).toEqual(before); // it is left as it was
 });
 
+test("a message with much beside its large field is left to the library, as it was", () => {
+  const value = { stdoutTail: LARGE, stderrTail: LARGE };
+  const message = create(ExecResponseSchema, { event: { case: "exit", value } });
+  const before = toBinary(ExecResponseSchema, message);
+  expect(split(ExecResponseSchema, message)).toBeUndefined();
+  expect(toBinary(ExecResponseSchema, message)).toEqual(before);
+});
+
+test("what the library refuses to write is refused", () => {
+  const ts = create(TimestampSchema);
+  ts.nanos = 2 ** 31;
+  const message = create(ExecResponseSchema, { event: { case: "stdout", value: { data: LARGE, ts } } });
+  expect(() => split(ExecResponseSchema, message)).toThrow();
+});
+
 test("a message without a large field is left to the library", () => {
   const message = create(ExecResponseSchema, { event: { case: "stdout", value: { data: SMALL } } });
   expect(split(ExecResponseSchema, message)).toBeUndefined();
   expect(split(ExecResponseSchema, create(ExecResponseSchema))).toBeUndefined();
 });
 
-test("what stands beside output is as the library writes it, whatever its values", () => {
+test("what stands beside output means the same as where the library writes it, and is as long, whatever its values", () => {
   const seq = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
   const near = fc.constantFrom(0n, 1n, 127n, 128n, 2n ** 31n, 2n ** 32n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 64n - 1n);
   const seconds = fc.oneof(fc.constantFrom(0n, -1n, 2n ** 53n), fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }));
