@@ -346,8 +346,7 @@ export class Http2Stream {
 
   #giveRoom(): void {
     if (this.#isPaused || this.#isComplete || this.#isClosed || this.#taken < STREAM_WINDOW / 2) return;
-    this.#owner.writer.send(windowFrame(this.id, this.#taken));
-    this.#receiveWindow += this.#taken;
+    this.allow(this.#taken);
     this.#taken = 0;
   }
 
