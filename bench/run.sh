@@ -24,9 +24,10 @@ if [ "${1:-}" = -wire ]; then exec dist/bench/load "$@"; fi
 status=0
 bun bench/access.ts | dist/bench/load -json dist/bench/figures.json "$@" || status=$?
 if [ $# -eq 0 ]; then
+  rm -f dist/bench/apart.json # of an earlier run
   apart=0
   bash bench/apart.sh -json dist/bench/apart.json exec-stdout exec-stdin log-read || apart=$?
-  bun bench/report.ts dist/bench/figures.json $([ "$apart" -eq 3 ] || echo dist/bench/apart.json)
   [ "$apart" -eq 3 ] || [ "$status" -ne 0 ] || status=$apart
+  bun bench/report.ts dist/bench/figures.json $([ ! -f dist/bench/apart.json ] || echo dist/bench/apart.json)
 fi
 exit "$status"
