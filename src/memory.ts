@@ -43,7 +43,7 @@ export function release(bytes: Uint8Array): void {
 }
 
 /** A message of fewer bytes is not worth lending memory to, and one of more gets its own. */
-const LENT_BYTES = { least: 16 * 1024, most: 64 * 1024 };
+const LENT_BYTES = { least: 16 * 1024, most: 128 * 1024 };
 /** Pieces kept while nobody has them. */
 const SPARE_PIECES = 16;
 

@@ -34,7 +34,7 @@ test("memory is released where the bytes are all of it, but for a few before the
 });
 
 describe("memory that is lent", () => {
-  const [LEAST, MOST] = [16 * 1024, 64 * 1024];
+  const [LEAST, MOST] = [16 * 1024, 128 * 1024];
 
   test("is lent again once it is given back, by any part of it", () => {
     for (const bytes of [LEAST, MOST - 1, MOST]) {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -46,10 +47,12 @@ func (r *runner) putArchive(id string, archive []byte) func(context.Context) (in
 	}
 }
 
-// readLog reads the last lines of a log, of so many bytes in all.
-func (r *runner) readLog(id string, bytes int64) func(context.Context) (int64, error) {
-	request := &pb.StreamWorkloadLogsRequest{WorkloadId: id, ContainerName: "main", TailLines: uint32(bytes / logLine)}
+// readLog reads the last lines of a log, of so many bytes in all. To `follow` it has no end, and is left when they have come.
+func (r *runner) readLog(id string, bytes int64, follow bool) func(context.Context) (int64, error) {
+	request := &pb.StreamWorkloadLogsRequest{WorkloadId: id, ContainerName: "main", TailLines: uint32(bytes / logLine), Follow: follow}
 	return func(ctx context.Context) (int64, error) {
+		ctx, leave := context.WithCancel(ctx)
+		defer leave()
 		logs, err := r.StreamWorkloadLogs(ctx, request)
 		if err != nil {
 			return 0, err
@@ -63,18 +66,27 @@ func (r *runner) readLog(id string, bytes int64) func(context.Context) (int64, e
 				return n, err
 			}
 			n += int64(len(answer.GetChunk().GetData()))
+			if follow && n >= bytes {
+				return n, nil
+			}
 		}
 	}
 }
 
-func (c *cluster) readLog(id string, bytes int64) func(context.Context) (int64, error) {
+func (c *cluster) readLog(id string, bytes int64, follow bool) func(context.Context) (int64, error) {
 	return func(ctx context.Context) (int64, error) {
-		response, err := c.log(ctx, id, url.Values{"tailLines": {fmt.Sprint(bytes / logLine)}})
+		query := url.Values{"tailLines": {fmt.Sprint(bytes / logLine)}}
+		most := int64(math.MaxInt64)
+		if follow {
+			query.Set("follow", "true")
+			most = bytes
+		}
+		response, err := c.log(ctx, id, query)
 		if err != nil {
 			return 0, err
 		}
 		defer response.Body.Close()
-		n, err := io.Copy(io.Discard, response.Body)
+		n, err := io.Copy(io.Discard, io.LimitReader(response.Body, most))
 		return n, errors.Join(err, enough(n, bytes))
 	}
 }

@@ -51,9 +51,13 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 	length := int64(len(archive))
 	counting := subject{name: "Exec wc -c, as many bytes", call: taking(length, length, runner.feed(id, archive, count...))}.on(runner.process)
 	logSize := fmt.Sprintf("%d KiB", f.logBytes>>10)
-	log := subject{name: "StreamWorkloadLogs of " + logSize, call: runner.readLog(id, f.logBytes)}.on(runner.process)
-	rawLog := subject{name: "raw log GET", call: cluster.readLog(id, f.logBytes)}.on(self())
-	passedLog := subject{name: byForwarder, call: passed.readLog(id, f.logBytes)}.on(forwarder)
+	reads := func(follow bool, manner string) (subject, subject, subject) {
+		return subject{name: "StreamWorkloadLogs of " + logSize + manner, call: runner.readLog(id, f.logBytes, follow)}.on(runner.process),
+			subject{name: "raw log GET" + manner, call: cluster.readLog(id, f.logBytes, follow)}.on(self()),
+			subject{name: byForwarder, call: passed.readLog(id, f.logBytes, follow)}.on(forwarder)
+	}
+	log, rawLog, passedLog := reads(false, "")
+	tail, rawTail, passedTail := reads(true, ", followed")
 	launch := subject{name: "StartWorkload to Running", call: runner.launch(f.image)}.on(runner.process)
 	rawLaunch := subject{name: "raw POST of the Pod to Running", call: cluster.launch(id)}
 
@@ -86,6 +90,7 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 		return r
 	}
 
+	fill := func(ctx context.Context) error { return cluster.fillLog(ctx, id, f.logBytes) }
 	second := limit{calls: 100_000, time: time.Second}
 	return []row{
 		{name: "ready", callers: 1, rounds: 6, turn: second, subject: ready, baselines: []subject{handler.with(goal{p50AtMost: 1.3})}},
@@ -109,8 +114,8 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 		{name: "log-follow", callers: f.followers, rounds: 2, subject: follows, baselines: []subject{rawFollows.with(goal{p50AtMost: 1.25})}},
 		{name: "archive", callers: 1, rounds: 8, turn: limit{2, time.Minute}, inBytes: true, subject: put,
 			baselines: []subject{counting.with(goal{rateAtLeast: 0.9})}},
-		streamed(row{name: "log-read", turn: limit{50, 3 * time.Second}, subject: log,
-			before: func(ctx context.Context) error { return cluster.fillLog(ctx, id, f.logBytes) }}, rawLog, passedLog),
+		streamed(row{name: "log-read", turn: limit{50, 3 * time.Second}, subject: log, before: fill}, rawLog, passedLog),
+		streamed(row{name: "log-tail", turn: limit{50, 3 * time.Second}, subject: tail, before: fill}, rawTail, passedTail),
 	}
 }
 

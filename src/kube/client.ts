@@ -258,6 +258,7 @@ export class Kube {
       verb: "GET",
       signal,
       short: !follow,
+      gatherMs: LOG_GATHER_MS,
     });
   }
 
@@ -285,6 +286,8 @@ function given(parameters: Record<string, string | undefined>): Query {
   return Object.entries(parameters).flatMap(([name, value]) => (value === undefined ? [] : [[name, value] as const]));
 }
 
+/** What a reader of a log does not notice. */
+const LOG_GATHER_MS = 5;
 /** Items a page: about a mebibyte of Pods. */
 const PAGE = 500;
 /** More are an attack or a mistake: a million objects. */

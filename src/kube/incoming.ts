@@ -1,12 +1,18 @@
 import type { Socket } from "node:net";
-import { release } from "../memory.ts";
+import { Memory, release } from "../memory.ts";
 import { noAnswer } from "./error.ts";
 import { type HeaderFields, type ResponseHandler, ResponseReader } from "./response.ts";
 
-/** Of a short read at a time: messages then cost little beside their bytes. */
+/** What is given at a time, at most: messages then cost little beside their bytes, and a fast sender takes no more memory than a slow one. */
 const PIECE_BYTES = 64 * 1024;
-/** Room for a piece, which ends with the chunk that makes it one. */
-const PIECE_ROOM = PIECE_BYTES + 32 * 1024;
+/** Enough of that: the rest would come in crumbs, as not all that arrives is content. */
+const WHOLE_BYTES = PIECE_BYTES - 4 * 1024;
+/** Pieces kept while nothing is in them. */
+const SPARE_PIECES = 16;
+
+/** Of all answers. */
+const memory = new Memory(PIECE_BYTES, SPARE_PIECES);
+const NOTHING = Buffer.alloc(0);
 
 /** The head of an answer. */
 interface Head {
@@ -14,21 +20,38 @@ interface Head {
   readonly fields: HeaderFields;
 }
 
-/** The answer to a request, as it comes on a connection of HTTP/1.1: first its head, then its content when that is asked for. */
+/**
+ * The answer to a request, as it comes on a connection of HTTP/1.1: first its head, then its content when that is asked for, piece by
+ * piece in the same memory. An API server writes a log line by line; to be given each by itself costs more than all else that is done
+ * with it.
+ */
 export class Incoming implements ResponseHandler {
   readonly #socket: Socket;
   readonly #reader = new ResponseReader(this);
-  readonly #content: Content;
+  readonly #gatherMs: number;
   readonly #left: (socket: Socket) => void;
   readonly #head = Promise.withResolvers<Head>();
-  #isOver = false;
+  /** What has come; `#readBytes` of it have been read. */
+  #chunk: Buffer = NOTHING;
+  #readBytes = 0;
+  /** Content that has been read and not been done with: the first `#bytes` of it. */
+  #piece: Buffer<ArrayBuffer> = NOTHING;
+  #bytes = 0;
+  #isGiven = false;
+  /** When a piece may be given that is not whole, as `performance.now` has it. */
+  #dueAt: number;
+  #timer: NodeJS.Timeout | undefined;
   #failure: { error: unknown } | undefined;
   #wake: (() => void) | undefined;
 
-  /** `left` gets the connection, once it can be used again. */
-  constructor(socket: Socket, content: Content, left: (socket: Socket) => void) {
+  /**
+   * Content is given in whole pieces, and in smaller ones not sooner than `gatherMs` after the last one; with Infinity, only the last is
+   * one. `left` gets the connection, once it can be used again.
+   */
+  constructor(socket: Socket, gatherMs: number, left: (socket: Socket) => void) {
     this.#socket = socket;
-    this.#content = content;
+    this.#gatherMs = gatherMs;
+    this.#dueAt = gatherMs === Number.POSITIVE_INFINITY ? gatherMs : 0;
     this.#left = left;
     this.#head.promise.catch(() => undefined); // who waits for it is told
     socket.on("data", this.#take);
@@ -44,19 +67,31 @@ export class Incoming implements ResponseHandler {
     return await this.#head.promise;
   }
 
-  /** The next bytes, undefined at the end. After the last ones throws what the answer failed with. */
+  /**
+   * The next bytes, 64 KiB at most, which are gone when the next are asked for; undefined at the end. After the last ones throws what
+   * the answer failed with.
+   */
   async next(): Promise<Uint8Array | undefined> {
-    const content = this.#content;
-    content.drop();
-    if (!content.isEnough && !this.#isOver) {
+    if (this.#isGiven) {
+      memory.give(this.#piece); // who waits for a log that is silent keeps none
+      this.#bytes = 0;
+      this.#isGiven = false;
+    }
+    this.#read();
+    if (!this.#isReady) {
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#wake = resolve;
+      this.#gather();
       this.#socket.resume();
       await promise;
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
     }
-    const bytes = content.take();
-    if (bytes === undefined && this.#failure !== undefined) throw this.#failure.error;
-    return bytes;
+    this.#dueAt = performance.now() + this.#gatherMs;
+    this.#isGiven = this.#bytes > 0;
+    if (this.#isGiven) return this.#piece.subarray(0, this.#bytes);
+    if (!this.#reader.isOver && this.#failure !== undefined) throw this.#failure.error;
+    return undefined;
   }
 
   /** Whether only the end of its connection ends it, so that a failure may be that. */
@@ -83,35 +118,74 @@ export class Incoming implements ResponseHandler {
   }
 
   data(chunk: Buffer, from: number, to: number): void {
-    this.#content.add(chunk, from, to);
+    if (this.#bytes === 0) this.#piece = memory.take(PIECE_BYTES);
+    chunk.copy(this.#piece, this.#bytes, from, to);
+    this.#bytes += to - from;
+  }
+
+  get #unreadBytes(): number {
+    return this.#chunk.length - this.#readBytes;
+  }
+
+  /** Whether nothing more is to come before the next piece is given. */
+  get #isReady(): boolean {
+    if (this.#isGiven || this.#bytes >= WHOLE_BYTES || this.#reader.isOver) return true;
+    if (this.#failure !== undefined && this.#unreadBytes === 0) return true;
+    return this.#bytes > 0 && performance.now() >= this.#dueAt;
   }
 
   readonly #take = (chunk: Buffer): void => {
-    try {
-      this.#reader.read(chunk);
-    } catch (error) {
-      this.#fail(error);
-      return;
-    }
-    this.#content.taken(chunk);
-    if (this.#reader.isOver) this.#end();
-    else if (this.#content.isEnough) this.#socket.pause();
-    else return;
+    this.#chunk = this.#unreadBytes === 0 ? chunk : Buffer.concat([this.#chunk.subarray(this.#readBytes), chunk]);
+    this.#readBytes = 0;
+    this.#read();
+    if (this.#isReady) this.#give();
+    else this.#gather();
+  };
+
+  readonly #give = (): void => {
+    this.#socket.pause();
     this.#wake?.();
   };
 
+  /** Waits for the rest of a piece, but not for long. */
+  #gather(): void {
+    if (this.#bytes === 0 || this.#timer !== undefined || this.#dueAt === Number.POSITIVE_INFINITY) return;
+    this.#timer = setTimeout(this.#give, this.#dueAt - performance.now());
+  }
+
+  /** Reads what has come, until that is enough. */
+  #read(): void {
+    while (this.#unreadBytes > 0 && !this.#isReady) {
+      const part = this.#chunk.subarray(this.#readBytes, this.#readBytes + PIECE_BYTES - this.#bytes);
+      this.#readBytes += part.length;
+      try {
+        this.#reader.read(part);
+      } catch (error) {
+        this.#drop();
+        this.#fail(error);
+      }
+      if (this.#reader.isOver) this.#end();
+      else if (this.#unreadBytes === 0) this.#drop();
+    }
+  }
+
+  #drop(): void {
+    release(this.#chunk);
+    this.#chunk = NOTHING;
+    this.#readBytes = 0;
+  }
+
   #end(): void {
-    this.#isOver = true;
     this.#part();
-    if (this.#reader.isKept) this.#left(this.#socket);
+    if (this.#reader.isKept && this.#unreadBytes === 0) this.#left(this.#socket);
     else this.#socket.destroy();
   }
 
   readonly #lost = (): void => this.#fail(noAnswer("connection lost"));
 
+  /** What has come before is given before that is told. */
   readonly #fail = (error: unknown): void => {
-    if (this.#isOver) return;
-    this.#isOver = true;
+    if (this.#failure !== undefined || this.#reader.isOver) return;
     this.#failure = { error };
     this.#part();
     this.#socket.on("error", () => undefined);
@@ -122,82 +196,5 @@ export class Incoming implements ResponseHandler {
 
   #part(): void {
     this.#socket.off("data", this.#take).off("error", this.#fail).off("close", this.#lost);
-  }
-}
-
-/** Content that has come and has not been taken. */
-interface Content {
-  readonly isEnough: boolean;
-  /** Bytes of `chunk` from `from` to `to`. */
-  add(chunk: Buffer, from: number, to: number): void;
-  /** All that there is to add of it has been added. */
-  taken(chunk: Buffer): void;
-  /** All of it, undefined for nothing. */
-  take(): Uint8Array | undefined;
-  /** What was taken is done with. */
-  drop(): void;
-}
-
-/** As it comes: what has come together is taken as one. */
-export class Lasting implements Content {
-  #waiting: Buffer[] = [];
-
-  get isEnough(): boolean {
-    return this.#waiting.length > 0;
-  }
-
-  add(chunk: Buffer, from: number, to: number): void {
-    this.#waiting.push(chunk.subarray(from, to));
-  }
-
-  taken(): void {}
-
-  take(): Uint8Array | undefined {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    return waiting.length > 1 ? Buffer.concat(waiting) : waiting[0];
-  }
-
-  drop(): void {}
-}
-
-/**
- * In pieces of 64 KiB, put together in the same place one after the other. An API server writes a log line by line; to be given each
- * by itself costs more than all else that is done with it.
- */
-export class Pieces implements Content {
-  #room = Buffer.allocUnsafeSlow(PIECE_ROOM);
-  #bytes = 0;
-  /** How many of them are taken, and not done with. */
-  #takenBytes = 0;
-
-  get isEnough(): boolean {
-    return this.#bytes >= PIECE_BYTES;
-  }
-
-  add(chunk: Buffer, from: number, to: number): void {
-    const end = this.#bytes + to - from;
-    if (end > this.#room.length) {
-      const room = Buffer.allocUnsafeSlow(2 * end);
-      this.#room.copy(room, 0, 0, this.#bytes);
-      this.#room = room;
-    }
-    chunk.copy(this.#room, this.#bytes, from, to);
-    this.#bytes = end;
-  }
-
-  taken(chunk: Buffer): void {
-    release(chunk);
-  }
-
-  take(): Uint8Array | undefined {
-    this.#takenBytes = this.#bytes;
-    return this.#bytes === 0 ? undefined : this.#room.subarray(0, this.#bytes);
-  }
-
-  drop(): void {
-    this.#room.copyWithin(0, this.#takenBytes, this.#bytes);
-    this.#bytes -= this.#takenBytes;
-    this.#takenBytes = 0;
   }
 }

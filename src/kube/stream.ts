@@ -4,7 +4,7 @@ import type { Credentials } from "./access.ts";
 import { utf8 } from "./answer.ts";
 import { connect } from "./connections.ts";
 import { fromAnswer, KubeError, noAnswer } from "./error.ts";
-import { Incoming, Lasting, Pieces } from "./incoming.ts";
+import { Incoming } from "./incoming.ts";
 import { credentialsOf, type Query, type ResourcePath, type Transport, USER_AGENT, urlOf } from "./request.ts";
 
 /*
@@ -16,7 +16,8 @@ import { credentialsOf, type Query, type ResourcePath, type Transport, USER_AGEN
 
 /** Until the answer's headers are there. */
 const OPEN_MS = 30_000;
-const MAX_ERROR_BODY_BYTES = 64 * 1024;
+/** Of a refusal, what is read for its reason; less than a piece, as one that does not go on would be waited for. */
+const MAX_ERROR_BODY_BYTES = 32 * 1024;
 /** A watch event is one object; etcd keeps none over 1.5 MiB. */
 const MAX_LINE_BYTES = 8 * 1024 * 1024;
 
@@ -29,6 +30,8 @@ export interface StreamRequest {
   readonly signal?: AbortSignal | undefined;
   /** Whether it ends soon: it may then take a connection that another one has left, and leaves its own. */
   readonly short?: boolean | undefined;
+  /** Pieces of less than 60 KiB come not sooner than so long after the last one: many small ones cost much. Not of one that is short. */
+  readonly gatherMs?: number | undefined;
   /** Until the answer's headers are there. */
   readonly openMs?: number | undefined;
   /** The connection is given up, and the stream fails, when no byte came for so long; without it: never. */
@@ -38,9 +41,9 @@ export interface StreamRequest {
 }
 
 /**
- * The body of a GET as it arrives, that of a short one in pieces of 64 KiB, each of which is gone when the next is asked for;
- * pulls, so that a slow reader slows the sender down. Ends only when the server has ended the body; everything else throws
- * KubeError (status 0: lost) after what has come, or `signal.reason` when aborted.
+ * The body of a GET as it arrives, in pieces of 64 KiB at most, and that of a short one in pieces of 60 KiB at least; each is gone
+ * when the next is asked for. Pulls, so that a slow reader slows the sender down. Ends only when the server has ended the body;
+ * everything else throws KubeError (status 0: lost) after what has come, or `signal.reason` when aborted.
  */
 export async function* openStream(transport: Transport, request: StreamRequest): AsyncGenerator<Uint8Array> {
   const { signal, idleMs = Number.POSITIVE_INFINITY, totalMs = Number.POSITIVE_INFINITY } = request;
@@ -78,14 +81,14 @@ async function openOnce(transport: Transport, request: StreamRequest, options?: 
   const { access, connections } = transport;
   const credentials = await credentialsOf(access, options);
   const peer = { url: urlOf(access, request.path, request.query), tls: credentials.tls };
-  const { short: isShort = false, openMs = OPEN_MS } = request;
+  const { short: isShort = false, gatherMs = 0, openMs = OPEN_MS } = request;
   using bound = boundedSignal(openMs, request.signal);
   const leave = (socket: Socket) => (isShort ? connections.leave(socket, peer) : socket.destroy());
   let status = 0;
   try {
     const text = headOf(peer.url, credentials);
     const ask = async (socket: Socket) => {
-      const incoming = new Incoming(socket, isShort ? new Pieces() : new Lasting(), leave);
+      const incoming = new Incoming(socket, isShort ? Number.POSITIVE_INFINITY : gatherMs, leave);
       return { incoming, head: await incoming.ask(text, bound.signal) };
     };
     const left = isShort ? connections.take(peer) : undefined;
@@ -150,7 +153,7 @@ export async function* linesOf(chunks: AsyncIterable<Uint8Array>, limit = MAX_LI
     for (;;) {
       const at = chunk.indexOf(NEWLINE, from);
       const part = chunk.subarray(from, at === -1 ? undefined : at);
-      parts.push(part);
+      parts.push(at === -1 ? Buffer.from(part) : part); // the chunk goes when the next is asked for
       size += part.length;
       if (size > limit) throw noAnswer(`a line of more than ${limit} bytes`);
       if (at === -1) break;

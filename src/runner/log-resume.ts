@@ -1,11 +1,15 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { lend, release } from "../memory.ts";
 
-const NEWLINE = 10;
-const SPACE = 32;
+const [NEWLINE, SPACE, POINT, ZERO, NINE, UTC] = [10, 32, 46, 48, 57, 90];
 /** Lines of one container come from two pipes, and may be out of order by a moment. */
 const DISORDER_MS = 1_000;
 /** What is kept of an unfinished line, in bytes. A longer one is sent as it comes, and known by so much of its beginning. */
 const LONGEST_LINE = 65_536;
+/** Of a timestamp as kubelets write it, to its point: `2026-01-02T03:04:05.`, in bytes. Nine digits and a `Z` follow. */
+const TO_SECOND_BYTES = 20;
+const STAMP_BYTES = TO_SECOND_BYTES + 10;
+const EMPTY = Buffer.alloc(0);
 
 /**
  * Joins the reads of one log into one stream without a gap or a repeat (ruling 17). Every line is asked for with its
@@ -20,11 +24,14 @@ export class LogResume {
    * how many bytes were sent of it beyond LONGEST_LINE.
    */
   #last: { line: string; count: number; time: number; rest: number } | undefined;
+  /** The last line sent, while it is in the bytes that are looked at and not yet `#last`: there are thousands of each that is. */
+  #newest: { from: number; to: number; count: number } | undefined;
   #skip: { seen: number } | undefined;
   /** Within a line beyond LONGEST_LINE; `skip` bytes of what comes of it were sent by an earlier read. */
   #within: { skip: number } | undefined;
-  #partial: Uint8Array = new Uint8Array(0);
-  readonly #decoder = new TextDecoder("latin1"); // one character a byte: an identity, not a text
+  #partial: Buffer = EMPTY;
+  /** The beginning of a timestamp that is one, to its point: that of the lines of one second. */
+  readonly #second = Buffer.alloc(TO_SECOND_BYTES);
 
   constructor({ keepTimestamps }: { keepTimestamps: boolean }) {
     this.#keepTimestamps = keepTimestamps;
@@ -38,87 +45,164 @@ export class LogResume {
 
   /** A read begins: a line that the last one left unfinished comes again, whole. */
   begin(): void {
-    this.#partial = new Uint8Array(0);
+    this.#partial = EMPTY;
     this.#within = undefined;
     this.#skip = this.#last === undefined ? undefined : { seen: 0 };
   }
 
-  /** What of this read is to be sent now: whole lines, and as much as there is of one beyond LONGEST_LINE. */
+  /**
+   * What of this read is to be sent now: whole lines, and as much as there is of one beyond LONGEST_LINE. In memory that is lent
+   * (memory.ts), for whoever has done with it to give back. `data` is not kept.
+   */
   take(data: Uint8Array): Uint8Array {
-    const bytes = this.#partial.length === 0 ? data : joined([this.#partial, data]);
-    const fresh: Uint8Array[] = [];
+    const out = new Output(this.#partial.length + data.length);
+    const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+    let at = 0;
+    if (this.#partial.length > 0) {
+      at = bytes.indexOf(NEWLINE) + 1 || bytes.length;
+      const line = Buffer.concat([this.#partial, bytes.subarray(0, at)]);
+      this.#partial = EMPTY;
+      this.#lines(line, out);
+    }
+    if (at < bytes.length) this.#lines(bytes.subarray(at), out);
+    return out.whole();
+  }
+
+  /** The read ended well: a last line without its newline is whole, too. */
+  finish(): Uint8Array {
+    const out = new Output(this.#partial.length);
+    if (this.#partial.length > 0) this.#line(this.#partial, 0, this.#partial.length, out);
+    this.#remember(this.#partial);
+    this.#partial = EMPTY;
+    if (this.#skip !== undefined) throw gap();
+    return out.whole();
+  }
+
+  /** Takes whole lines, and keeps what is left. */
+  #lines(bytes: Buffer, out: Output): void {
     let at = 0;
     for (;;) {
       const newline = bytes.indexOf(NEWLINE, at);
       const end = newline === -1 ? bytes.length : newline + 1;
       if (this.#within !== undefined) {
-        fresh.push(this.#continued(bytes.subarray(at, end), this.#within));
+        this.#continue(bytes, at, end, this.#within, out);
         at = end;
         if (newline === -1) break;
         this.#within = undefined;
       } else if (end - at > LONGEST_LINE) {
-        fresh.push(this.#line(bytes.subarray(at, at + LONGEST_LINE)));
+        this.#line(bytes, at, at + LONGEST_LINE, out);
         at += LONGEST_LINE;
+        this.#remember(bytes); // what comes of it is counted
       } else if (newline === -1) break;
       else {
-        fresh.push(this.#line(bytes.subarray(at, end)));
+        this.#line(bytes, at, end, out);
         at = end;
       }
     }
-    this.#partial = bytes.slice(at);
-    return joined(fresh);
+    this.#remember(bytes);
+    if (at < bytes.length) this.#partial = Buffer.from(bytes.subarray(at));
   }
 
-  /** The read ended well: a last line without its newline is whole, too. */
-  finish(): Uint8Array {
-    const rest = this.#partial.length === 0 ? this.#partial : this.#line(this.#partial);
-    this.#partial = new Uint8Array(0);
-    if (this.#skip !== undefined) throw gap();
-    return rest;
-  }
-
-  /** What of a line, or of the beginning of one, is to be sent. */
-  #line(line: Uint8Array): Uint8Array {
-    const skipping = this.#skip !== undefined;
-    const fresh = this.#isFresh(line);
-    const sent = skipping && this.#skip === undefined ? (this.#last?.rest ?? 0) : Number.POSITIVE_INFINITY;
-    if (line.length === LONGEST_LINE && line.at(-1) !== NEWLINE) this.#within = { skip: fresh ? 0 : sent };
-    if (!fresh) return line.subarray(0, 0);
-    return this.#keepTimestamps ? line : line.subarray(line.indexOf(SPACE) + 1);
-  }
-
-  #continued(part: Uint8Array, within: { skip: number }): Uint8Array {
-    const fresh = part.subarray(within.skip);
-    within.skip = Math.max(0, within.skip - part.length);
-    if (this.#last !== undefined) this.#last.rest += fresh.length;
-    return fresh;
-  }
-
-  #isFresh(line: Uint8Array): boolean {
-    const text = this.#decoder.decode(line);
-    const time = Date.parse(text.slice(0, text.indexOf(" ")));
-    if (Number.isNaN(time)) throw gap();
-    if (this.#skip === undefined) {
-      this.#last = { line: text, time, count: this.#last?.line === text ? this.#last.count + 1 : 1, rest: 0 };
-      return true;
+  /** A line, or the beginning of one. */
+  #line(bytes: Buffer, from: number, to: number, out: Output): void {
+    if (this.#skip !== undefined) {
+      this.#pass(bytes, from, to, this.#skip);
+      return;
     }
-    if (text === this.#last?.line) {
-      this.#skip.seen++;
-      if (this.#skip.seen === this.#last.count) this.#skip = undefined;
-    } else if (this.#last !== undefined && time > this.#last.time + DISORDER_MS) throw gap();
-    return false;
+    const text = this.#textFrom(bytes, from, to);
+    const { count } = this.#newest ?? this.#last ?? { count: 0 };
+    this.#newest = { from, to, count: this.#isLast(bytes, from, to) ? count + 1 : 1 };
+    if (isCut(bytes, from, to)) this.#within = { skip: 0 };
+    out.add(bytes, this.#keepTimestamps ? from : text, to);
+  }
+
+  /** A line that was sent by an earlier read, if it is not before those. */
+  #pass(bytes: Buffer, from: number, to: number, skip: { seen: number }): void {
+    const line = bytes.toString("latin1", from, to);
+    const time = timeOf(line);
+    const last = this.#last;
+    const isLast = last !== undefined && line === last.line && ++skip.seen === last.count;
+    if (isLast) this.#skip = undefined;
+    else if (last !== undefined && line !== last.line && time > last.time + DISORDER_MS) throw gap();
+    if (isCut(bytes, from, to)) this.#within = { skip: isLast ? last.rest : Number.POSITIVE_INFINITY };
+  }
+
+  #continue(bytes: Buffer, from: number, to: number, within: { skip: number }, out: Output): void {
+    const fresh = Math.min(to, from + within.skip);
+    within.skip = Math.max(0, within.skip - (to - from));
+    if (this.#last !== undefined) this.#last.rest += to - fresh;
+    out.add(bytes, fresh, to);
+  }
+
+  /** Where the text of a line begins, after its timestamp. That of most lines is of the same second as the last one's. */
+  #textFrom(bytes: Buffer, from: number, to: number): number {
+    if (to - from > STAMP_BYTES && this.#isOfSecond(bytes, from)) return from + STAMP_BYTES + 1;
+    const line = bytes.toString("latin1", from, to);
+    timeOf(line);
+    const point = from + TO_SECOND_BYTES - 1;
+    if (point < to && bytes[point] === POINT) bytes.copy(this.#second, 0, from, point + 1);
+    return from + line.indexOf(" ") + 1;
+  }
+
+  #isOfSecond(bytes: Buffer, from: number): boolean {
+    const second = this.#second;
+    for (let at = TO_SECOND_BYTES - 1; at >= 0; at--) if (bytes[from + at] !== second[at]) return false;
+    for (let at = from + TO_SECOND_BYTES; at < from + STAMP_BYTES - 1; at++) if (!isDigit(bytes[at])) return false;
+    return bytes[from + STAMP_BYTES - 1] === UTC && bytes[from + STAMP_BYTES] === SPACE;
+  }
+
+  /** Whether a line is the same as the one before it. */
+  #isLast(bytes: Buffer, from: number, to: number): boolean {
+    const newest = this.#newest;
+    if (newest === undefined) return this.#last?.line === bytes.toString("latin1", from, to);
+    if (newest.to - newest.from !== to - from) return false;
+    // They differ, if they do, by the end of their timestamps.
+    const end = Math.min(to - from, STAMP_BYTES);
+    for (let at = end - 1; at >= 0; at--) if (bytes[newest.from + at] !== bytes[from + at]) return false;
+    return bytes.compare(bytes, newest.from, newest.to, from, to) === 0;
+  }
+
+  /** The bytes that were looked at go. */
+  #remember(bytes: Buffer): void {
+    if (this.#newest === undefined) return;
+    const { from, to, count } = this.#newest;
+    const line = bytes.toString("latin1", from, to); // one character a byte: an identity, not a text
+    this.#last = { line, time: timeOf(line), count, rest: 0 };
+    this.#newest = undefined;
   }
 }
 
 const gap = (): ConnectError => new ConnectError("logs_gap", Code.Unavailable);
 
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  if (parts.length === 1 && parts[0] !== undefined) return parts[0];
-  const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
+const isDigit = (byte = 0): boolean => byte >= ZERO && byte <= NINE;
+
+/** Whether it is the beginning of a line beyond LONGEST_LINE. */
+const isCut = (bytes: Buffer, from: number, to: number): boolean =>
+  to - from === LONGEST_LINE && bytes[to - 1] !== NEWLINE;
+
+function timeOf(line: string): number {
+  const time = Date.parse(line.slice(0, line.indexOf(" ")));
+  if (Number.isNaN(time)) throw gap();
+  return time;
+}
+
+/** What is to be sent of bytes that go, in memory that is lent. */
+class Output {
+  readonly #bytes: Buffer;
+  #length = 0;
+
+  constructor(most: number) {
+    this.#bytes = lend(most);
   }
-  return whole;
+
+  add(bytes: Buffer, from: number, to: number): void {
+    bytes.copy(this.#bytes, this.#length, from, to);
+    this.#length += to - from;
+  }
+
+  whole(): Uint8Array {
+    if (this.#length > 0) return this.#bytes.subarray(0, this.#length);
+    release(this.#bytes);
+    return EMPTY;
+  }
 }

@@ -8,6 +8,7 @@ import type {
 } from "../gen/agynio/api/runner/v1/runner_pb.ts";
 import { KubeError } from "../kube/error.ts";
 import type { Pod } from "../kube/types.ts";
+import { release } from "../memory.ts";
 import { Backoff, boundedSignal } from "../time.ts";
 import { findPod, getPod, nameOf, requireText, requireWorkloadId, uidOf } from "./find.ts";
 import { LogResume } from "./log-resume.ts";
@@ -115,7 +116,9 @@ class Follow {
           failures = 0;
           backoff.reset();
           const fresh = resume.take(data);
-          if (fresh.length > 0) yield fresh;
+          if (fresh.length === 0) continue;
+          yield fresh;
+          release(fresh); // whoever asks for more has done with it
         }
         const rest = resume.finish();
         if (rest.length > 0) yield rest;

@@ -4,6 +4,7 @@ import { type AddressInfo, createServer, Socket } from "node:net";
 import fc from "fast-check";
 import type { Access } from "../../src/kube/access.ts";
 import { Kube } from "../../src/kube/client.ts";
+import { Incoming } from "../../src/kube/incoming.ts";
 import { resourcePath, Transport } from "../../src/kube/request.ts";
 import { linesOf, openStream } from "../../src/kube/stream.ts";
 import { createLog } from "../../src/log.ts";
@@ -334,7 +335,12 @@ function piecesOf(bytes: Buffer, cuts: readonly number[]): Buffer[] {
 }
 
 /** What a short read makes of bytes that come whether it has asked for more or not; it holds each piece for some turns. */
-async function readUnasked(pieces: readonly Buffer[], holds: readonly number[]): Promise<Buffer> {
+async function readUnasked(
+  pieces: readonly Buffer[],
+  holds: readonly number[],
+  read: Buffer[] = [],
+  after: (socket: Socket) => unknown = () => undefined,
+): Promise<Buffer> {
   const transport = new Transport({
     access: {
       server: new URL("http://127.0.0.1:1"),
@@ -358,9 +364,9 @@ async function readUnasked(pieces: readonly Buffer[], holds: readonly number[]):
       socket.emit("data", chunk);
       if (index % 3 > 0) await turn();
     }
+    after(socket);
   };
   const coming = come();
-  const read: Buffer[] = [];
   const path = resourcePath("work", "pods", "p", "log");
   for await (const piece of openStream(transport, { path, query: [], verb: "GET", short: true })) {
     const before = Buffer.from(piece);
@@ -370,7 +376,8 @@ async function readUnasked(pieces: readonly Buffer[], holds: readonly number[]):
   }
   await coming;
   transport.connections.drop();
-  for (const piece of read.slice(0, -1)) expect(piece.length).toBeGreaterThanOrEqual(64 * 1024);
+  for (const piece of read.slice(0, -1)) expect(piece.length).toBeGreaterThanOrEqual(60 * 1024);
+  for (const piece of read) expect(piece.length).toBeLessThanOrEqual(64 * 1024);
   return Buffer.concat(read);
 }
 
@@ -388,6 +395,60 @@ test("a short read gives all in its order, and no piece changes while it is held
     { numRuns: 60 },
   );
 });
+
+/** An answer of `length` bytes on a socket that leads nowhere; `say` lets some of it come, in a chunk of its own. */
+function answerInParts(length: number, gatherMs: number) {
+  const socket = new Socket();
+  socket.write = () => true;
+  const incoming = new Incoming(socket, gatherMs, () => undefined);
+  const say = (text: string) => socket.emit("data", Buffer.concat([Buffer.from(text)]));
+  say(`HTTP/1.1 200 OK\r\ncontent-length: ${length}\r\n\r\n`);
+  return { next: async () => Buffer.from((await incoming.next()) ?? []).toString(), say };
+}
+
+test("the first of many small chunks is given at once, and the others together", async () => {
+  const { next, say } = answerInParts(200_000, 3_600_000);
+  say("x".repeat(1000));
+  expect((await next()).length).toBe(1000);
+  const pieces: number[] = [];
+  const reading = (async () => {
+    for (let piece = await next(); piece !== ""; piece = await next()) pieces.push(piece.length);
+  })();
+  for (let index = 1; index < 200; index++) {
+    say("x".repeat(1000));
+    if (index % 7 === 0) await turn();
+  }
+  await reading;
+  expect(pieces.reduce((sum, length) => sum + length)).toBe(199_000);
+  for (const length of pieces.slice(0, -1)) expect(length).toBeGreaterThanOrEqual(60 * 1024);
+});
+
+test("small chunks are given although nothing more comes, also those that came while one was looked at", async () => {
+  const { next, say } = answerInParts(10, 1);
+  say("a");
+  expect(await next()).toBe("a");
+  for (const chunk of ["b", "c"]) {
+    const piece = next();
+    say(chunk);
+    expect(await piece).toBe(chunk);
+  }
+  say("d");
+  say("e");
+  expect(await next()).toBe("de");
+});
+
+test.each([true, false])(
+  "what came at once before its connection was lost is given, and its end told: whole %p",
+  async (isWhole) => {
+    const content = patternOf(300_000);
+    const answer = answerOf(content, [7, 100, 70_000], true);
+    const read: Buffer[] = [];
+    const reading = readUnasked([isWhole ? answer : answer.subarray(0, -1)], [2], read, (socket) => socket.destroy());
+    if (isWhole) await reading;
+    else expect(await failureOf(reading)).toMatchObject({ name: "KubeError", status: 0 });
+    expect(Buffer.concat(read).equals(content)).toBe(true);
+  },
+);
 
 test.each([0, 1, 65_535, 65_536, 65_537, 98_304, 98_305, 3 * 1024 * 1024 + 17])(
   "a log of %d bytes is whole, whether the connection ends with it or not, and however slow its reader",

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
+import { release } from "../../src/memory.ts";
 import { LogResume } from "../../src/runner/log-resume.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -40,6 +41,50 @@ test("reads that are cut anywhere join to the log, without a gap or a repeat", (
       sent += text(resume.finish());
       expect(sent).toBe(wanted);
     }),
+  );
+});
+
+/** What a read gives in chunks that end at `cuts`, in hundredths of it. */
+function takenOf(resume: LogResume, read: Uint8Array, cuts: readonly number[]): string {
+  const edges = [0, ...cuts.toSorted((a, b) => a - b), 100].map((cut) => Math.floor((read.length * cut) / 100));
+  const chunks = edges.slice(1).map((edge, index) => {
+    const fresh = resume.take(read.subarray(edges[index], edge));
+    const chunk = text(fresh);
+    release(fresh); // as who sends it does
+    return chunk;
+  });
+  return chunks.join("");
+}
+
+test("so do reads of lines that are equal, empty or longer than is kept, in chunks of any length", () => {
+  const [KEPT, STAMP] = [65_536, at(0).length + 1];
+  const long = [KEPT - STAMP - 2, KEPT - STAMP - 1, KEPT - STAMP, KEPT, 2 * KEPT + 7];
+  const words = fc.constantFrom("", "a", "a b", ...long);
+  const lines = fc.array(fc.tuple(fc.constantFrom(1, 700), words, fc.integer({ min: 1, max: 3 })), { minLength: 1 });
+  const reads = fc.array(fc.tuple(fc.nat(100), fc.array(fc.nat(100), { maxLength: 5 })), { maxLength: 4 });
+  fc.assert(
+    fc.property(lines, reads, fc.boolean(), fc.boolean(), (steps, begun, keepTimestamps, isWhole) => {
+      let ms = 0;
+      const log = steps.flatMap(([step, word, count]) => {
+        ms += step;
+        const line = typeof word === "number" ? "y".repeat(word) : word;
+        return Array.from({ length: count }, () => ({ ms, line: `${line}\n` }));
+      });
+      const last = log.at(-1);
+      if (last !== undefined && !isWhole) last.line = last.line.slice(0, -1);
+      const resume = new LogResume({ keepTimestamps });
+      const sent = [...begun, [100, [50]] as const].map(([percent, cuts]) => {
+        resume.begin();
+        const since = resume.sinceTime === undefined ? 0 : Date.parse(resume.sinceTime);
+        const served = log.filter(({ ms }) => Date.parse(at(ms)) >= since).map(({ ms, line }) => `${at(ms)} ${line}`);
+        const read = bytes(served.join(""));
+        return takenOf(resume, read.subarray(0, Math.floor((read.length * percent) / 100)), cuts);
+      });
+      sent.push(text(resume.finish()));
+      const wanted = log.map(({ ms, line }) => (keepTimestamps ? `${at(ms)} ${line}` : line));
+      expect(sent.join("") === wanted.join("")).toBe(true); // a report of megabytes helps nobody
+    }),
+    { numRuns: 300 },
   );
 });
 
