@@ -26,7 +26,7 @@ bun bench/access.ts | dist/bench/load -json dist/bench/figures.json "$@" || stat
 if [ $# -eq 0 ]; then
   rm -f dist/bench/apart.json # of an earlier run
   apart=0
-  bash bench/apart.sh -json dist/bench/apart.json exec-stdout exec-stdin log-read || apart=$?
+  bash bench/apart.sh -json dist/bench/apart.json exec-stdout exec-stdin log-read log-tail || apart=$?
   [ "$apart" -eq 3 ] || [ "$status" -ne 0 ] || status=$apart
   bun bench/report.ts dist/bench/figures.json $([ ! -f dist/bench/apart.json ] || echo dist/bench/apart.json)
 fi

@@ -22,6 +22,8 @@ import (
 
 const (
 	logLine = 1024
+	// A timestamp of a line, and the space after it.
+	stampBytes = 31
 	// How often it is asked whether a Pod runs.
 	askPause = 5 * time.Millisecond
 )
@@ -73,13 +75,16 @@ func (r *runner) readLog(id string, bytes int64, follow bool) func(context.Conte
 	}
 }
 
+// readLog asks for timestamps when it is to `follow`, as whoever takes up such a read must after a loss; they are not counted.
 func (c *cluster) readLog(id string, bytes int64, follow bool) func(context.Context) (int64, error) {
 	return func(ctx context.Context) (int64, error) {
 		query := url.Values{"tailLines": {fmt.Sprint(bytes / logLine)}}
-		most := int64(math.MaxInt64)
+		most, stamps := int64(math.MaxInt64), int64(0)
 		if follow {
 			query.Set("follow", "true")
-			most = bytes
+			query.Set("timestamps", "true")
+			stamps = bytes / logLine * stampBytes
+			most = bytes + stamps
 		}
 		response, err := c.log(ctx, id, query)
 		if err != nil {
@@ -87,7 +92,7 @@ func (c *cluster) readLog(id string, bytes int64, follow bool) func(context.Cont
 		}
 		defer response.Body.Close()
 		n, err := io.Copy(io.Discard, io.LimitReader(response.Body, most))
-		return n, errors.Join(err, enough(n, bytes))
+		return n - stamps, errors.Join(err, enough(n-stamps, bytes))
 	}
 }
 

@@ -230,7 +230,7 @@ export class Kube {
   }
 
   /**
-   * The container's log as bytes, as they arrive. Throws KubeError when it is refused or the connection is lost, never a
+   * The container's log in pieces of 64 KiB at most, each of which is gone when the next is asked for. Throws KubeError when it is refused or the connection is lost, never a
    * silent end. But a log that the API server loses between itself and the kubelet ends like a complete one: with
    * `follow`, look whether the container still runs.
    */
@@ -258,7 +258,7 @@ export class Kube {
       verb: "GET",
       signal,
       short: !follow,
-      gatherMs: LOG_GATHER_MS,
+      gatherMs: follow ? LOG_GATHER_MS : Number.POSITIVE_INFINITY,
     });
   }
 
@@ -288,6 +288,7 @@ function given(parameters: Record<string, string | undefined>): Query {
 
 /** What a reader of a log does not notice. */
 const LOG_GATHER_MS = 5;
+
 /** Items a page: about a mebibyte of Pods. */
 const PAGE = 500;
 /** More are an attack or a mistake: a million objects. */

@@ -3,7 +3,7 @@ import { Memory, release } from "../memory.ts";
 import { noAnswer } from "./error.ts";
 import { type HeaderFields, type ResponseHandler, ResponseReader } from "./response.ts";
 
-/** What is given at a time, at most: messages then cost little beside their bytes, and a fast sender takes no more memory than a slow one. */
+/** What is given at a time, at most: messages then cost little beside their bytes, and what is made of one takes little memory. */
 const PIECE_BYTES = 64 * 1024;
 /** Enough of that: the rest would come in crumbs, as not all that arrives is content. */
 const WHOLE_BYTES = PIECE_BYTES - 4 * 1024;
@@ -22,7 +22,7 @@ interface Head {
 
 /**
  * The answer to a request, as it comes on a connection of HTTP/1.1: first its head, then its content when that is asked for, piece by
- * piece in the same memory. An API server writes a log line by line; to be given each by itself costs more than all else that is done
+ * piece, in memory that is used again. An API server writes a log line by line; to be given each by itself costs more than all else that is done
  * with it.
  */
 export class Incoming implements ResponseHandler {
@@ -73,7 +73,8 @@ export class Incoming implements ResponseHandler {
    */
   async next(): Promise<Uint8Array | undefined> {
     if (this.#isGiven) {
-      memory.give(this.#piece); // who waits for a log that is silent keeps none
+      memory.give(this.#piece);
+      this.#piece = NOTHING; // who waits for a log that is silent keeps none
       this.#bytes = 0;
       this.#isGiven = false;
     }
@@ -143,7 +144,7 @@ export class Incoming implements ResponseHandler {
   };
 
   readonly #give = (): void => {
-    this.#socket.pause();
+    if (!this.#reader.isOver) this.#socket.pause(); // else it is not ours any more
     this.#wake?.();
   };
 
@@ -165,7 +166,7 @@ export class Incoming implements ResponseHandler {
         this.#fail(error);
       }
       if (this.#reader.isOver) this.#end();
-      else if (this.#unreadBytes === 0) this.#drop();
+      if (this.#unreadBytes === 0) this.#drop();
     }
   }
 
@@ -177,7 +178,8 @@ export class Incoming implements ResponseHandler {
 
   #end(): void {
     this.#part();
-    if (this.#reader.isKept && this.#unreadBytes === 0) this.#left(this.#socket);
+    const isQuiet = this.#unreadBytes + this.#socket.readableLength === 0;
+    if (this.#reader.isKept && isQuiet && this.#failure === undefined) this.#left(this.#socket);
     else this.#socket.destroy();
   }
 

@@ -5,7 +5,15 @@ import { utf8 } from "./answer.ts";
 import { connect } from "./connections.ts";
 import { fromAnswer, KubeError, noAnswer } from "./error.ts";
 import { Incoming } from "./incoming.ts";
-import { credentialsOf, type Query, type ResourcePath, type Transport, USER_AGENT, urlOf } from "./request.ts";
+import {
+  credentialsOf,
+  MAX_ERROR_BODY_BYTES,
+  type Query,
+  type ResourcePath,
+  type Transport,
+  USER_AGENT,
+  urlOf,
+} from "./request.ts";
 
 /*
  * Watches and logs. Not over fetch, whose promise resolves only with the first byte of the body (a quiet watch looks
@@ -16,8 +24,6 @@ import { credentialsOf, type Query, type ResourcePath, type Transport, USER_AGEN
 
 /** Until the answer's headers are there. */
 const OPEN_MS = 30_000;
-/** Of a refusal, what is read for its reason; less than a piece, as one that does not go on would be waited for. */
-const MAX_ERROR_BODY_BYTES = 32 * 1024;
 /** A watch event is one object; etcd keeps none over 1.5 MiB. */
 const MAX_LINE_BYTES = 8 * 1024 * 1024;
 
@@ -30,7 +36,10 @@ export interface StreamRequest {
   readonly signal?: AbortSignal | undefined;
   /** Whether it ends soon: it may then take a connection that another one has left, and leaves its own. */
   readonly short?: boolean | undefined;
-  /** Pieces of less than 60 KiB come not sooner than so long after the last one: many small ones cost much. Not of one that is short. */
+  /**
+   * A piece of less than 60 KiB comes not sooner than so long after the last one: many small ones cost much. Infinity: only the last is
+   * one; without it they come as they arrive.
+   */
   readonly gatherMs?: number | undefined;
   /** Until the answer's headers are there. */
   readonly openMs?: number | undefined;
@@ -41,9 +50,9 @@ export interface StreamRequest {
 }
 
 /**
- * The body of a GET as it arrives, in pieces of 64 KiB at most, and that of a short one in pieces of 60 KiB at least; each is gone
- * when the next is asked for. Pulls, so that a slow reader slows the sender down. Ends only when the server has ended the body;
- * everything else throws KubeError (status 0: lost) after what has come, or `signal.reason` when aborted.
+ * The body of a GET in pieces of 64 KiB at most, each of which is gone when the next is asked for. Pulls, so that a slow reader slows
+ * the sender down. Ends only when the server has ended the body; everything else throws KubeError (status 0: lost) after what has
+ * come, or `signal.reason` when aborted.
  */
 export async function* openStream(transport: Transport, request: StreamRequest): AsyncGenerator<Uint8Array> {
   const { signal, idleMs = Number.POSITIVE_INFINITY, totalMs = Number.POSITIVE_INFINITY } = request;
@@ -64,6 +73,7 @@ export async function* openStream(transport: Transport, request: StreamRequest):
     for (;;) {
       const timer = startTimer(idleMs, () => give(`no data for ${idleMs} ms`)); // only while we wait: a slow reader is no dead link
       const piece = await incoming.next().finally(() => timer[Symbol.dispose]());
+      signal?.throwIfAborted(); // what had come before is there still
       if (piece === undefined) break;
       yield piece;
     }
@@ -88,7 +98,7 @@ async function openOnce(transport: Transport, request: StreamRequest, options?: 
   try {
     const text = headOf(peer.url, credentials);
     const ask = async (socket: Socket) => {
-      const incoming = new Incoming(socket, isShort ? Number.POSITIVE_INFINITY : gatherMs, leave);
+      const incoming = new Incoming(socket, gatherMs, leave);
       return { incoming, head: await incoming.ask(text, bound.signal) };
     };
     const left = isShort ? connections.take(peer) : undefined;

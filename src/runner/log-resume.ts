@@ -24,14 +24,14 @@ export class LogResume {
    * how many bytes were sent of it beyond LONGEST_LINE.
    */
   #last: { line: string; count: number; time: number; rest: number } | undefined;
-  /** The last line sent, while it is in the bytes that are looked at and not yet `#last`: there are thousands of each that is. */
+  /** The last line sent, while it is in the bytes that are looked at. Of thousands of them, only the last one becomes `#last`. */
   #newest: { from: number; to: number; count: number } | undefined;
   #skip: { seen: number } | undefined;
   /** Within a line beyond LONGEST_LINE; `skip` bytes of what comes of it were sent by an earlier read. */
   #within: { skip: number } | undefined;
   #partial: Buffer = EMPTY;
   /** The beginning of a timestamp that is one, to its point: that of the lines of one second. */
-  readonly #second = Buffer.alloc(TO_SECOND_BYTES);
+  readonly #second = Buffer.alloc(TO_SECOND_BYTES, NEWLINE); // no line begins like that
 
   constructor({ keepTimestamps }: { keepTimestamps: boolean }) {
     this.#keepTimestamps = keepTimestamps;
@@ -47,11 +47,12 @@ export class LogResume {
   begin(): void {
     this.#partial = EMPTY;
     this.#within = undefined;
+    this.#newest = undefined;
     this.#skip = this.#last === undefined ? undefined : { seen: 0 };
   }
 
   /**
-   * What of this read is to be sent now: whole lines, and as much as there is of one beyond LONGEST_LINE. In memory that is lent
+   * What of this read is to be sent now: whole lines, and as much as there is of one beyond LONGEST_LINE. In memory that may be lent
    * (memory.ts), for whoever has done with it to give back. `data` is not kept.
    */
   take(data: Uint8Array): Uint8Array {
@@ -139,9 +140,10 @@ export class LogResume {
     if (to - from > STAMP_BYTES && this.#isOfSecond(bytes, from)) return from + STAMP_BYTES + 1;
     const line = bytes.toString("latin1", from, to);
     timeOf(line);
-    const point = from + TO_SECOND_BYTES - 1;
-    if (point < to && bytes[point] === POINT) bytes.copy(this.#second, 0, from, point + 1);
-    return from + line.indexOf(" ") + 1;
+    const stampBytes = line.indexOf(" ");
+    const end = from + TO_SECOND_BYTES;
+    if (stampBytes >= TO_SECOND_BYTES && bytes[end - 1] === POINT) bytes.copy(this.#second, 0, from, end);
+    return from + stampBytes + 1;
   }
 
   #isOfSecond(bytes: Buffer, from: number): boolean {

@@ -122,6 +122,7 @@ class Follow {
         }
         const rest = resume.finish();
         if (rest.length > 0) yield rest;
+        release(rest);
         if (before === "terminated") return;
         if ((await this.#ended()) === "running") await backoff.wait(this.#signal);
       } catch (error) {
