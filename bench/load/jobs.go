@@ -24,6 +24,8 @@ const (
 	logLine = 1024
 	// A timestamp of a line, and the space after it.
 	stampBytes = 31
+	// A read of a log takes some tenths of a second.
+	logTime = 30 * time.Second
 	// How often it is asked whether a Pod runs.
 	askPause = 5 * time.Millisecond
 )
@@ -49,11 +51,12 @@ func (r *runner) putArchive(id string, archive []byte) func(context.Context) (in
 	}
 }
 
-// readLog reads the last lines of a log, of so many bytes in all. To `follow` it has no end, and is left when they have come.
+// readLog reads the last lines of a log, of so many bytes in all. To `follow` it has no end, and is left when they have come; it
+// fails when they do not.
 func (r *runner) readLog(id string, bytes int64, follow bool) func(context.Context) (int64, error) {
 	request := &pb.StreamWorkloadLogsRequest{WorkloadId: id, ContainerName: "main", TailLines: uint32(bytes / logLine), Follow: follow}
 	return func(ctx context.Context) (int64, error) {
-		ctx, leave := context.WithCancel(ctx)
+		ctx, leave := context.WithTimeout(ctx, logTime)
 		defer leave()
 		logs, err := r.StreamWorkloadLogs(ctx, request)
 		if err != nil {
@@ -78,6 +81,8 @@ func (r *runner) readLog(id string, bytes int64, follow bool) func(context.Conte
 // readLog asks for timestamps when it is to `follow`, as whoever takes up such a read must after a loss; they are not counted.
 func (c *cluster) readLog(id string, bytes int64, follow bool) func(context.Context) (int64, error) {
 	return func(ctx context.Context) (int64, error) {
+		ctx, leave := context.WithTimeout(ctx, logTime)
+		defer leave()
 		query := url.Values{"tailLines": {fmt.Sprint(bytes / logLine)}}
 		most, stamps := int64(math.MaxInt64), int64(0)
 		if follow {
