@@ -18,8 +18,8 @@ export interface Split {
 
 /**
  * A message whose weight is one field of bytes, in itself or in a message inside: output of a command, a chunk of a log.
- * Undefined when it has no such field, or much beside it. The library (protobuf-es 2.17) copies these bytes twice, into memory that is new
- * each time; without that, a stream takes less than half of the time.
+ * Undefined when it has no such field, or much beside it. The library (protobuf-es 2.17) copies these bytes twice, into memory
+ * that is new each time; without that, a stream takes less than half of the time.
  * The field goes last, and so does the message that holds it: on the wire, fields may stand in any order.
  */
 export function split(desc: DescMessage, message: Message): Split | undefined {

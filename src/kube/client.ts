@@ -230,9 +230,9 @@ export class Kube {
   }
 
   /**
-   * The container's log in pieces of 64 KiB at most, each of which is gone when the next is asked for. Throws KubeError when it is refused or the connection is lost, never a
-   * silent end. But a log that the API server loses between itself and the kubelet ends like a complete one: with
-   * `follow`, look whether the container still runs.
+   * The container's log in pieces of 64 KiB at most, each of which is gone when the next is asked for. Throws KubeError when it is
+   * refused or the connection is lost, never a silent end. But a log that the API server loses between itself and the kubelet ends
+   * like a complete one: with `follow`, look whether the container still runs.
    */
   log(
     pod: string,

@@ -22,13 +22,13 @@ interface Head {
 
 /**
  * The answer to a request, as it comes on a connection of HTTP/1.1: first its head, then its content when that is asked for, piece by
- * piece, in memory that is used again. An API server writes a log line by line; to be given each by itself costs more than all else that is done
- * with it.
+ * piece, in memory that is used again. An API server writes a log line by line; to be given each by itself costs more than all else
+ * that is done with it.
  */
 export class Incoming implements ResponseHandler {
   readonly #socket: Socket;
   readonly #reader = new ResponseReader(this);
-  readonly #gatherMs: number;
+  #gatherMs: number;
   readonly #left: (socket: Socket) => void;
   readonly #head = Promise.withResolvers<Head>();
   /** What has come; `#readBytes` of it have been read. */
@@ -93,6 +93,12 @@ export class Incoming implements ResponseHandler {
     if (this.#isGiven) return this.#piece.subarray(0, this.#bytes);
     if (!this.#reader.isOver && this.#failure !== undefined) throw this.#failure.error;
     return undefined;
+  }
+
+  /** From now on content is given as it arrives: what it takes is little, and may not go on. */
+  hurry(): void {
+    this.#gatherMs = 0;
+    this.#dueAt = 0;
   }
 
   /** Whether only the end of its connection ends it, so that a failure may be that. */

@@ -14,7 +14,7 @@ const MAX_RETRY_AFTER_SECONDS = 5;
 /** Larger bodies are an attack or a mistake: a LIST page of 500 Pods is about 5 MiB. */
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
 /** A Status is some hundred bytes; what a proxy writes instead is not read to its end. */
-export const MAX_ERROR_BODY_BYTES = 32 * 1024;
+export const MAX_ERROR_BODY_BYTES = 64 * 1024;
 /** An idle connection older than this is not used again, in seconds: proxies drop them without a word. */
 const IDLE_CONNECTION_SECONDS = 60;
 

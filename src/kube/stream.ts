@@ -130,6 +130,7 @@ function headOf(url: URL, { headers }: Credentials): string {
 
 async function errorBody(incoming: Incoming, signal: AbortSignal): Promise<string> {
   using _ends = incoming.endWith(signal);
+  incoming.hurry();
   const chunks: Uint8Array[] = [];
   let size = 0;
   try {

@@ -116,8 +116,7 @@ class Follow {
           failures = 0;
           backoff.reset();
           const fresh = resume.take(data);
-          if (fresh.length === 0) continue;
-          yield fresh;
+          if (fresh.length > 0) yield fresh;
           release(fresh); // whoever asks for more has done with it
         }
         const rest = resume.finish();

@@ -644,6 +644,17 @@ test("a second 401 is told", async () => {
   expect(server.seen).toHaveLength(4);
 });
 
+test("a refusal is read up to 64 KiB, by a log as by a unary request", async () => {
+  await using server = await scriptedServer((_, response) => {
+    response.statusCode = 404;
+    response.end(JSON.stringify(statusObject(404, "NotFound", "x".repeat(60_000))));
+  });
+  const kube = server.kube();
+  for (const follow of [true, false])
+    expect(await failureOf(collect(kube.log("p", { container: "c", follow })))).toMatchObject({ notFound: true });
+  expect(await failureOf(kube.pods.get("p"))).toMatchObject({ notFound: true });
+});
+
 test("a refusal is told by its status when its body says nothing, or too much", async () => {
   const status = JSON.stringify(statusObject(410, "Expired", "y".repeat(100_000)));
   const answers = [
