@@ -5,7 +5,8 @@
 # goes to KUBE_NAMESPACE and is removed at the end. Needs Go, and kubectl (KUBECTL names another one); what is built goes to
 # dist/bench.
 # Arguments: flags of the load generator (-h lists them), then names of rows; none measures all. With --quick, one round of each
-# row is taken and nothing written; with -wire first, the wire alone is measured, without a cluster.
+# row is taken and nothing written; with -wire first, the wire alone is measured, without a cluster. With LONG_LOG_BYTES, a log of that
+# length is read as well, apart: the kubelet must keep so much in one file (containerLogMaxSize).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/.bin:$PATH"
@@ -26,7 +27,7 @@ bun bench/access.ts | dist/bench/load -json dist/bench/figures.json "$@" || stat
 if [ $# -eq 0 ]; then
   rm -f dist/bench/apart.json # of an earlier run
   apart=0
-  bash bench/apart.sh -json dist/bench/apart.json exec-stdout exec-stdin log-read log-tail || apart=$?
+  bash bench/apart.sh -json dist/bench/apart.json -long-log-bytes "${LONG_LOG_BYTES:-0}" exec-stdout exec-stdin log-read log-tail || apart=$?
   [ "$apart" -eq 3 ] || [ "$status" -ne 0 ] || status=$apart
   bun bench/report.ts dist/bench/figures.json $([ ! -f dist/bench/apart.json ] || echo dist/bench/apart.json)
 fi

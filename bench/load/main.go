@@ -52,6 +52,7 @@ type flags struct {
 	// A kubelet takes an inotify instance for each follower, and Linux gives a user 128 unless told otherwise.
 	followers int
 	logBytes  int64
+	longBytes int64
 	quick     bool
 	// The cluster has cores of its own; see ../apart.sh.
 	apart bool
@@ -64,6 +65,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&f.rounds, "rounds", 0, "rounds of each row; 0 is the row's own number")
 	flag.IntVar(&f.followers, "followers", 200, "followers of a log; the node's fs.inotify.max_user_instances must be above")
 	flag.Int64Var(&f.logBytes, "log-bytes", 8<<20, "length of the log that is read, less than what the node's kubelet keeps in one file (containerLogMaxSize, 10 MiB unless told otherwise)")
+	flag.Int64Var(&f.longBytes, "long-log-bytes", 0, "length of another log, as long as what executions print; for kubelets that keep so much in one file. 0: none")
 	flag.BoolVar(&f.quick, "quick", false, "one round of each row, and no 10,000 Pods; shows how, proves little")
 	flag.BoolVar(&f.apart, "apart", false, "the cluster has cores of its own, and streams are held to the raw ones; ../apart.sh sees to that")
 	flag.StringVar(&f.json, "json", "", "file for the figures, which ../report.ts reads")

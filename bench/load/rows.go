@@ -50,14 +50,6 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 	// Not raw: that loses what comes last of so much input more often than not (seen with containerd 1.6), or never ends.
 	length := int64(len(archive))
 	counting := subject{name: "Exec wc -c, as many bytes", call: taking(length, length, runner.feed(id, archive, count...))}.on(runner.process)
-	logSize := fmt.Sprintf("%d KiB", f.logBytes>>10)
-	reads := func(follow bool, manner string) (subject, subject, subject) {
-		return subject{name: "StreamWorkloadLogs of " + logSize + manner, call: runner.readLog(id, f.logBytes, follow)}.on(runner.process),
-			subject{name: "raw log GET" + manner, call: cluster.readLog(id, f.logBytes, follow)}.on(self()),
-			subject{name: byForwarder, call: passed.readLog(id, f.logBytes, follow)}.on(forwarder)
-	}
-	log, rawLog, passedLog := reads(false, "")
-	tail, rawTail, passedTail := reads(true, ", followed")
 	launch := subject{name: "StartWorkload to Running", call: runner.launch(f.image)}.on(runner.process)
 	rawLaunch := subject{name: "raw POST of the Pod to Running", call: cluster.launch(id)}
 
@@ -102,10 +94,33 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 			return nil
 		}
 		filled = true
-		return cluster.fillLog(ctx, id, f.logBytes)
+		return cluster.fillLog(ctx, id, max(f.logBytes, f.longBytes))
 	}
+	reads := func(name string, follow bool, bytes int64, turn limit, goal func(subject) subject) row {
+		manner := ""
+		if follow {
+			manner = ", followed"
+		}
+		read := subject{name: fmt.Sprintf("StreamWorkloadLogs of %g MiB%s", mib(bytes), manner), call: runner.readLog(id, bytes, follow)}.on(runner.process)
+		raw := subject{name: "raw log GET" + manner, call: cluster.readLog(id, bytes, follow)}.on(self())
+		through := subject{name: byForwarder, call: passed.readLog(id, bytes, follow)}.on(forwarder)
+		r := streamed(row{name: name, turn: turn, subject: read, before: fill}, goal(raw), through)
+		if bytes == f.longBytes {
+			r.rounds = 4 // a GiB each
+		}
+		return r
+	}
+	const logRead, logTail = "log-read", "log-tail"
+	short, long := limit{50, 3 * time.Second}, limit{1, time.Minute}
+	logs := []row{reads(logRead, false, f.logBytes, short, held)}
+	if f.longBytes > 0 {
+		logs = append(logs, reads(logRead, false, f.longBytes, long, held), reads(logTail, true, f.longBytes, long, held))
+	}
+	// Without a goal: of so short a read, the connection of its own that a followed log has is a good part.
+	logs = append(logs, reads(logTail, true, f.logBytes, short, func(raw subject) subject { return raw }))
+
 	second := limit{calls: 100_000, time: time.Second}
-	return []row{
+	return append([]row{
 		{name: "ready", callers: 1, rounds: 6, turn: second, subject: ready, baselines: []subject{handler.with(goal{p50AtMost: 1.3})}},
 		{name: "ready", callers: 32, rounds: 6, turn: second, subject: ready, baselines: []subject{handler.with(goal{rateAtLeast: 0.75})}},
 		{name: "inspect", callers: 1, rounds: 6, turn: second, subject: inspect,
@@ -127,9 +142,7 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 		{name: "log-follow", callers: f.followers, rounds: 2, subject: follows, baselines: []subject{rawFollows.with(goal{p50AtMost: 1.25})}},
 		{name: "archive", callers: 1, rounds: 8, turn: limit{2, time.Minute}, inBytes: true, subject: put,
 			baselines: []subject{counting.with(goal{rateAtLeast: 0.9})}},
-		streamed(row{name: "log-read", turn: limit{50, 3 * time.Second}, subject: log, before: fill}, held(rawLog), passedLog),
-		streamed(row{name: "log-tail", turn: limit{50, 3 * time.Second}, subject: tail, before: fill}, rawTail, passedTail),
-	}
+	}, logs...)
 }
 
 // on names the process whose CPU time is told.

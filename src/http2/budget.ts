@@ -10,8 +10,7 @@ interface Allowance {
 }
 
 /**
- * Each is well above what the busiest clients were seen to send (grpc-go over loopback asks for the round trip time with
- * every answer; node:http2 opens the window for every frame), and well below what costs a server more than a few percent
+ * Each is well above what the busiest clients were seen to send (node:http2 opens the window for every frame), and well below what costs a server more than a few percent
  * of a core.
  */
 const ALLOWANCES = {
@@ -21,6 +20,7 @@ const ALLOWANCES = {
   resets: { burst: 1_500, perSecond: 500 },
   /** Bytes of header blocks, which have to be decoded in full. */
   headerBytes: { burst: 8 * 1024 * 1024, perSecond: 4 * 1024 * 1024 },
+  /** Beside those that are earned: grpc-go asks for the round trip time with every answer. */
   pings: { burst: 1_000, perSecond: 10_000 },
   settings: { burst: 100, perSecond: 10 },
   /** WINDOW_UPDATE, and DATA of a few bytes or none: keystrokes, resizes, small messages. */
@@ -74,6 +74,11 @@ export class Budget {
     if (this.#left[kind] >= 0) return undefined;
     this.#fill();
     return this.#left[kind] < 0 ? kind : undefined;
+  }
+
+  /** For DATA that the server sends: with each, and so as fast as it is served, a client may ask for the round trip time. */
+  earnPing(): void {
+    this.#left.pings = Math.min(ALLOWANCES.pings.burst, this.#left.pings + 1);
   }
 
   /** For so many bytes of DATA. What ends a stream comes once for each, and is in its price. */

@@ -225,6 +225,11 @@ export class Http2Connection implements FrameHandler, StreamOwner {
     return this.#peer.told(block);
   }
 
+  sent(bytes: number): void {
+    this.sendWindow -= bytes;
+    this.#budget.earnPing();
+  }
+
   answered(stream: Http2Stream): void {
     if (this.#isClosing) setTimeout(() => stream.reset(ErrorCode.NO_ERROR), PARTING_MS).unref();
   }

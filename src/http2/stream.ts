@@ -26,9 +26,11 @@ const SHORT_BYTES = 2 * 1024;
 export interface StreamOwner {
   readonly writer: Writer;
   /** Bytes of DATA that may be sent, on all streams together. */
-  sendWindow: number;
+  readonly sendWindow: number;
   /** A header block, with what the client has to be told before it. */
   told(block: Uint8Array): Uint8Array;
+  /** So many bytes of DATA leave. */
+  sent(bytes: number): void;
   /** The stream is answered, and its request goes on. */
   answered(stream: Http2Stream): void;
   /** The connection has no room for what the stream has to send: `sendOn` is to be called when it has. */
@@ -311,7 +313,7 @@ export class Http2Stream {
 
   #spend(bytes: number): void {
     this.#sendWindow -= bytes;
-    this.#owner.sendWindow -= bytes;
+    this.#owner.sent(bytes);
   }
 
   #sendEnd(trailers: Uint8Array | null): void {

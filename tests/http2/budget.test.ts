@@ -40,6 +40,17 @@ test("budgets are refilled over time, up to their size", () => {
   expect(take(1, 60_001)).toBe("resets");
 });
 
+test("pings are earned by what is sent, but not hoarded", () => {
+  const budget = new Budget(0);
+  for (let index = 0; index < 10_000; index++) budget.earnPing();
+  expect(budget.spend("pings", 1_000)).toBeUndefined();
+  for (let index = 0; index < 10_000; index++) {
+    budget.earnPing();
+    expect(budget.spend("pings")).toBeUndefined();
+  }
+  expect(budget.spend("pings")).toBe("pings");
+});
+
 test("whole DATA frames and the ends of streams cost nothing, small ones and empty ones do", () => {
   expect(endure((budget) => budget.spendData(16_384, false), 60_000)).toBeUndefined();
   expect(endure((budget) => budget.spendData(0, true), 60_000)).toBeUndefined();

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { create, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { Chunks } from "../../src/chunks.ts";
@@ -143,6 +143,24 @@ describe("a client that reads late", () => {
     for (const stream of [...long, ...short]) expect(await peer.answer(stream)).toMatchObject(OK);
     expect([peer.goaway, server.usage.refused().frames]).toEqual([undefined, 0]);
   });
+});
+
+test("a client that asks for the round trip time with each of very many answers is not ended for it", async () => {
+  await using server = await startTestServer();
+  using peer = await Peer.to(server);
+  const now = performance.now();
+  const clock = spyOn(performance, "now").mockImplementation(() => now); // as if all came at once
+  try {
+    for (let stream = 1; stream < 5_000; stream += 2) {
+      await peer.send(call(stream, "Ready"));
+      expect(await peer.answer(stream)).toMatchObject(OK);
+      await peer.send(ping);
+    }
+    await peer.settle();
+  } finally {
+    clock.mockRestore();
+  }
+  expect([peer.goaway, server.usage.refused().frames]).toEqual([undefined, 0]);
 });
 
 describe("a client that does not read", () => {

@@ -45,6 +45,7 @@ describe("the streams that are open", () => {
   const owner: StreamOwner = {
     writer: new Writer(new Socket()),
     sendWindow: 0,
+    sent: () => undefined,
     told: (block) => block,
     answered: () => undefined,
     waits: () => undefined,

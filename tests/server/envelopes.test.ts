@@ -27,6 +27,7 @@ function openStream() {
   const owner: StreamOwner = {
     writer: room,
     sendWindow: 0,
+    sent: () => undefined,
     told: (block) => block,
     answered: () => undefined,
     waits: () => undefined,
