@@ -26,7 +26,7 @@ export async function runBeside(
 
 /**
  * Keeps the wrapper of an execution in place after its command has ended, until all output has come. API servers were seen
- * to lose the last MiB of a long output that is taken slowly when its command ended (Kubernetes 1.34).
+ * to lose the last MiB of a long output when its command ended: one that is taken slowly, or of a busy node (Kubernetes 1.34).
  */
 export class Hold {
   readonly #kube: Pick<Kube, "exec">;

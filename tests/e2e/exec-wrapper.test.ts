@@ -139,6 +139,36 @@ test.each([false, true])(
   },
 );
 
+test.each([
+  ["long is held in place, however fast it is taken", 40, true],
+  ["not so long is not held", 8, false],
+])("a command whose output is %s", async (_name, mebibytes, isHeld) => {
+  const { target } = await workload();
+  const size = mebibytes << 20;
+  await using gate = await Gate.over(runner().backend.access);
+  await using behind = await startRunner({ backend: runner().backend, access: () => gate.access });
+  await using session = new ExecSession(behind.client, {
+    targetId: target,
+    commandShell: `head -c ${size} /dev/zero; read line; exit 3`,
+  });
+  await session.started();
+  for (let bytes = 0; bytes < size; ) {
+    const event = await session.next();
+    if (event?.case !== "stdout") throw new Error(`${event?.case} after ${bytes} bytes`);
+    bytes += event.value.data.length;
+  }
+  if (isHeld) await until("the wrapper is held", () => asked(gate, "URG"));
+  session.stdin("\n");
+  const result = await session.result();
+  expect({ ...summary(result), stdout: result.stdout.length }).toMatchObject({
+    reason: "COMPLETED",
+    exitCode: 3,
+    stdout: size,
+  });
+  if (isHeld) await until("the wrapper is released", () => asked(gate, "CONT"));
+  else expect(asked(gate, "URG")).toBeUndefined();
+});
+
 test("ten mebibytes of input that nobody reads do not hold back the end of the command", async () => {
   const { target } = await workload();
   const result = await exec(
