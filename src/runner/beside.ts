@@ -1,6 +1,6 @@
 import type { Kube } from "../kube/client.ts";
 import { allOf } from "../source.ts";
-import { holdCommand } from "./kill.ts";
+import { holdCommand, releaseCommand } from "./kill.ts";
 
 export interface Target {
   readonly pod: string;
@@ -9,8 +9,8 @@ export interface Target {
   readonly place: string;
 }
 
-/** For the release of a wrapper. */
-const RELEASE_MS = 5_000;
+/** For a signal to a wrapper. */
+const SIGNAL_MS = 5_000;
 
 /** Runs a command of our own in a container, beside what runs there; the exit code. Throws KubeError. */
 export async function runBeside(
@@ -26,16 +26,14 @@ export async function runBeside(
 
 /**
  * Keeps the wrapper of an execution in place after its command has ended, until all output has come. API servers were seen
- * to lose the last MiB of a long output when its command ended: one that is taken slowly, or of a busy node (Kubernetes 1.34).
+ * to lose the last MiB of a long output that is taken slowly when its command ended (Kubernetes 1.34).
  */
 export class Hold {
   readonly #kube: Pick<Kube, "exec">;
   readonly #target: Target;
   readonly #executionId: string;
-  readonly #released = Promise.withResolvers<void>();
-  readonly #end = new AbortController();
-  #isTaken = false;
-  #isReleased = false;
+  #taken: Promise<void> | undefined;
+  #released = false;
 
   /** Released at the latest when `signal` aborts: whoever follows the output may be left suspended for ever. */
   constructor(kube: Pick<Kube, "exec">, target: Target, executionId: string, signal: AbortSignal) {
@@ -46,25 +44,17 @@ export class Hold {
   }
 
   take(): void {
-    if (this.#isTaken || this.#isReleased) return;
-    this.#isTaken = true;
-    void this.#hold().catch(() => undefined); // that changes nothing that is told: output that is lost is seen
+    if (!this.#released) this.#taken ??= this.#run(holdCommand(this.#executionId));
   }
 
   release(): void {
-    if (this.#isReleased) return;
-    this.#isReleased = true;
-    this.#released.resolve();
-    if (this.#isTaken) setTimeout(() => this.#end.abort(), RELEASE_MS).unref();
+    if (this.#released) return;
+    this.#released = true;
+    void this.#taken?.then(() => this.#run(releaseCommand(this.#executionId)));
   }
 
-  /** A command beside that holds the wrapper, and releases it once it is told by the end of its input: sooner than another one could. */
-  async #hold(): Promise<void> {
-    const { pod, container } = this.#target;
-    const command = holdCommand(this.#executionId);
-    const options = { container, command, stdin: true, stderr: true, signal: this.#end.signal };
-    using channel = await this.#kube.exec(pod, options);
-    void this.#released.promise.then(() => channel.end());
-    for await (const _ of allOf(channel)); // what it prints is for people
+  /** A failure changes nothing that is told: output that is lost is seen, and a wrapper ends by itself some time. */
+  async #run(command: string[]): Promise<void> {
+    await runBeside(this.#kube, this.#target, command, AbortSignal.timeout(SIGNAL_MS)).catch(() => undefined);
   }
 }

@@ -10,8 +10,6 @@ import { Marks, type Word } from "./marks.ts";
 
 /** Stdin kept for a second try in a container not yet known to have a shell; one that is sent more gets no second try. */
 const REPLAY_BYTES = 65_536;
-/** Output of which so much has come, for so long, is held: what that costs, another short execution, is then little beside it. */
-const HELD = { bytes: 16 * 1024 * 1024, ms: 1_000 };
 /** Above it a signal may have ended the wrapper, which then could not say a word. */
 const LAST_OWN_CODE = 128;
 
@@ -41,9 +39,6 @@ interface Followed {
   readonly hold: Hold;
   readonly heard: Heard;
   readonly marks: { readonly stdout: Marks; readonly stderr: Marks };
-  readonly begunAt: number;
-  /** Of output that has been taken. */
-  bytes: number;
 }
 
 /**
@@ -119,8 +114,6 @@ export class Connection implements Source<Output>, Disposable {
       const output = followed.channel.take();
       if (output === undefined || attempt.way === "plain") return output;
       this.#shellSeen(attempt);
-      followed.bytes += output.data.length;
-      if (followed.bytes > HELD.bytes && performance.now() - followed.begunAt > HELD.ms) followed.hold.take();
       if (followed.marks[output.stream].isClear(output.data)) return output;
       this.#sort(output, attempt, followed);
     }
@@ -254,7 +247,7 @@ export class Connection implements Source<Output>, Disposable {
     const hold = new Hold(this.#kube, this.#target, this.#executionId, this.#abort.signal);
     if (attempt.way !== "plain") void channel.slow.then(() => hold.take());
     const marks = { stdout: new Marks(this.#executionId), stderr: new Marks(this.#executionId) };
-    return { channel, hold, marks, heard: new Heard(this.#abort.signal), begunAt: performance.now(), bytes: 0 };
+    return { channel, hold, marks, heard: new Heard(this.#abort.signal) };
   }
 
   /** The channel is over: what was held back of its output comes first, and then how it ended. */

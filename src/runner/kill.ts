@@ -101,22 +101,20 @@ while [ $tries -lt 20 ]; do
 done
 exit 1`;
 
-/** Sends the signal $2 to the wrapper of the execution $1, which alone has the mark among its arguments; and $3 when its own stdin ends. */
-const HOLD_SCRIPT = `${HOLDS}
-wrapper=
+/** Sends the signal $2 to the wrapper of the execution $1, which alone has the mark among its arguments. */
+const SIGNAL_SCRIPT = `${HOLDS}
 for p in /proc/[0-9]*; do
-  holds "$p/cmdline" "${MARK}=$1" && kill -s "$2" "\${p#/proc/}" 2>/dev/null && wrapper=\${p#/proc/}
+  holds "$p/cmdline" "${MARK}=$1" && kill -s "$2" "\${p#/proc/}" 2>/dev/null
 done
-[ -n "$wrapper" ] || exit 0
-echo held
-read -r l
-kill -s "$3" "$wrapper" 2>/dev/null
 exit 0`;
 
 const shell = (script: string, ...args: string[]): string[] => ["/bin/sh", "-c", script, "sh", ...args];
 
-/** The argument vector that keeps a wrapper from ending until its stdin ends; it says `held`. */
-export const holdCommand = (executionId: string): string[] => shell(HOLD_SCRIPT, executionId, HOLD, RELEASE);
+/** The argument vector that keeps a wrapper from ending until it is released. */
+export const holdCommand = (executionId: string): string[] => shell(SIGNAL_SCRIPT, executionId, HOLD);
+
+/** The argument vector that undoes holdCommand. */
+export const releaseCommand = (executionId: string): string[] => shell(SIGNAL_SCRIPT, executionId, RELEASE);
 
 /** The argument vector that hangs up the terminal of an execution (ruling 4). */
 export const hangUpCommand = (executionId: string): string[] => shell(HANG_UP_SCRIPT, executionId);

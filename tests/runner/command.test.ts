@@ -16,7 +16,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { ExecStartRequestSchema } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import { Command } from "../../src/runner/command.ts";
-import { holdCommand, killCommand } from "../../src/runner/kill.ts";
+import { holdCommand, killCommand, releaseCommand } from "../../src/runner/kill.ts";
 import { Marks, type Word } from "../../src/runner/marks.ts";
 import { ARCHIVE_SCRIPT } from "../../src/runner/wrapper.ts";
 import { tar } from "../support/tar.ts";
@@ -297,17 +297,14 @@ test.each(shells.map((shell) => [shell.join(" "), shell] as const))(
     const children = () => readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").trim().split(" ");
     // Not only forked: only then it has the mark by which its wrapper is found.
     await until("the command runs", () => commandOf(children()[0] ?? "")?.startsWith("sh\x00-c\x00while") || undefined);
-    const hold = Bun.spawn(holdCommand(id), { stdin: "pipe", stdout: "pipe" });
-    const { value } = await hold.stdout.getReader().read();
-    expect(Buffer.from(value ?? []).toString()).toBe("held\n");
+    expect(await Bun.spawn(holdCommand(id)).exited).toBe(0);
     writeFileSync(end, "");
     await until("it waits, and nothing else", () => {
       const [only = "", ...rest] = children();
       if (only === "" || rest.length > 0 || child.exitCode !== null) return undefined;
       return commandOf(only) === "sleep\x001\0" || undefined;
     });
-    hold.stdin.end();
-    expect(await hold.exited).toBe(0);
+    expect(await Bun.spawn(releaseCommand(id)).exited).toBe(0);
     expect(await child.exited).toBe(3);
     expect(await child.stdout.text()).toContain("exit:3");
   },
