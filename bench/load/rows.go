@@ -108,13 +108,16 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 		raw := subject{name: "raw log GET" + manner, call: cluster.readLog(id, bytes, follow)}.on(self())
 		through := subject{name: byForwarder, call: passed.readLog(id, bytes, follow)}.on(forwarder)
 		r := streamed(row{name: name, turn: turn, subject: read, before: fill}, goal(raw), through)
-		if bytes == f.longBytes && !follow {
+		switch {
+		case bytes != f.longBytes:
+			r.rounds *= 3 // as long as those of the others together: the machine is another one every few seconds
+		case !follow:
 			r.rounds = 4 // a GiB each; what differs from a shorter one is little
 		}
 		return r
 	}
 	const logRead, logTail = "log-read", "log-tail"
-	short, long := limit{50, 3 * time.Second}, limit{1, time.Minute}
+	short, long := limit{20, time.Second}, limit{1, time.Minute}
 	logs := []row{reads(logRead, false, f.logBytes, short, held)}
 	if f.longBytes > 0 {
 		logs = append(logs, reads(logRead, false, f.longBytes, long, held), reads(logTail, true, f.longBytes, long, held))
