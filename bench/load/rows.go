@@ -36,7 +36,7 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 	get := subject{name: "live GET of the Pod", call: cluster.get(id)}
 	echo := subject{name: "Exec echo", call: printing(2, runner.feed(id, nil, "echo", "x").bytes)}.on(runner.process)
 	rawEcho := subject{name: "raw exec WebSocket", call: printing(2, cluster.feed(id, nil, "echo", "x").bytes)}
-	burst := subject{name: "raw exec WebSocket", call: losing(2, 2, cluster.feed(id, nil, "echo", "x").bytes)}
+	rawBurst := subject{name: "raw exec WebSocket", call: losing(2, 2, cluster.feed(id, nil, "echo", "x").bytes)}
 	kubectl := subject{name: "kubectl exec", call: printing(2, cluster.kubectl(id, "echo", "x"))}
 	size := fmt.Sprint(stdoutBytes)
 	zeros := subject{name: "Exec head -c 256 MiB", call: printing(stdoutBytes, runner.feed(id, nil, "head", "-c", size, "/dev/zero").bytes)}.on(runner.process)
@@ -99,31 +99,34 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 		filled = true
 		return cluster.fillLog(ctx, id, max(f.logBytes, f.longBytes))
 	}
-	reads := func(name string, follow bool, bytes int64, turn limit, goal func(subject) subject) row {
-		manner := ""
+	reads := func(bytes int64, follow bool) row {
+		isLong := bytes == f.longBytes
+		name, manner := "log-read", ""
 		if follow {
-			manner = ", followed"
+			name, manner = "log-tail", ", followed"
 		}
 		read := subject{name: fmt.Sprintf("StreamWorkloadLogs of %g MiB%s", mib(bytes), manner), call: runner.readLog(id, bytes, follow)}.on(runner.process)
 		raw := subject{name: "raw log GET" + manner, call: cluster.readLog(id, bytes, follow)}.on(self())
 		through := subject{name: byForwarder, call: passed.readLog(id, bytes, follow)}.on(forwarder)
-		r := streamed(row{name: name, turn: turn, subject: read, before: fill}, goal(raw), through)
+		if isLong || !follow { // of a short read, the connection of its own that a followed log has is a good part
+			raw = held(raw)
+		}
+		r := streamed(row{name: name, turn: limit{20, time.Second}, subject: read, before: fill}, raw, through)
 		switch {
-		case bytes != f.longBytes:
-			r.rounds *= 3 // as long as those of the others together: the machine is another one every few seconds
-		case !follow:
-			r.rounds = 4 // a GiB each; what differs from a shorter one is little
+		case !isLong:
+			r.rounds *= 3 // of a second each: the machine is another one every few seconds
+		case follow:
+			r.turn = limit{1, time.Minute}
+		default:
+			r.turn, r.rounds = limit{1, time.Minute}, 4 // a GiB in all; what differs from a shorter one is little
 		}
 		return r
 	}
-	const logRead, logTail = "log-read", "log-tail"
-	short, long := limit{20, time.Second}, limit{1, time.Minute}
-	logs := []row{reads(logRead, false, f.logBytes, short, held)}
+	logs := []row{reads(f.logBytes, false)}
 	if f.longBytes > 0 {
-		logs = append(logs, reads(logRead, false, f.longBytes, long, held), reads(logTail, true, f.longBytes, long, held))
+		logs = append(logs, reads(f.longBytes, false), reads(f.longBytes, true))
 	}
-	// Without a goal: of so short a read, the connection of its own that a followed log has is a good part.
-	logs = append(logs, reads(logTail, true, f.logBytes, short, func(raw subject) subject { return raw }))
+	logs = append(logs, reads(f.logBytes, true))
 
 	second := limit{calls: 100_000, time: time.Second}
 	return append([]row{
@@ -140,7 +143,7 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 		{name: "exec-echo", callers: 8, rounds: 5, turn: limit{40, 10 * time.Second}, subject: echo,
 			baselines: []subject{rawEcho.with(goal{rateAtLeast: 0.9})}},
 		// Without a goal: so many at once can make a small node stand still, whoever asks.
-		{name: "exec-burst", callers: 32, rounds: 3, turn: limit{96, 15 * time.Second}, subject: echo, baselines: []subject{burst}},
+		{name: "exec-burst", callers: 32, rounds: 3, turn: limit{96, 15 * time.Second}, subject: echo, baselines: []subject{rawBurst}},
 		streamed(row{name: "exec-stdout", turn: limit{1, time.Minute}, subject: zeros}, held(rawZeros), passedZeros),
 		streamed(row{name: "exec-stdin", turn: limit{1, time.Minute}, subject: counted}, held(rawCounted), passedCounted),
 		{name: "keystroke", callers: 1, rounds: 2, subject: key, baselines: []subject{rawKey.with(goal{p99Above: keyLag})}},

@@ -10,8 +10,8 @@ interface Allowance {
 }
 
 /**
- * Each is well above what the busiest clients were seen to send (node:http2 opens the window for every frame), and well below what costs a server more than a few percent
- * of a core.
+ * Each is well above what the busiest clients were seen to send (node:http2 opens the window for every frame), and well below
+ * what costs a server more than a few percent of a core.
  */
 const ALLOWANCES = {
   /** New streams, which are calls: a bound of one read, not of the rate of a busy client. */
