@@ -114,6 +114,7 @@ export class Connection implements Source<Output>, Disposable {
       const output = followed.channel.take();
       if (output === undefined || attempt.way === "plain") return output;
       this.#shellSeen(attempt);
+      followed.hold.passed(output.data.length);
       if (followed.marks[output.stream].isClear(output.data)) return output;
       this.#sort(output, attempt, followed);
     }

@@ -101,20 +101,26 @@ while [ $tries -lt 20 ]; do
 done
 exit 1`;
 
-/** Sends the signal $2 to the wrapper of the execution $1, which alone has the mark among its arguments. */
-const SIGNAL_SCRIPT = `${HOLDS}
-for p in /proc/[0-9]*; do
-  holds "$p/cmdline" "${MARK}=$1" && kill -s "$2" "\${p#/proc/}" 2>/dev/null
-done
+/**
+ * Sends the signal $2 to the wrapper of the execution $1, and $3 once its own stdin ends. All that have the mark among their
+ * arguments are told: beside the wrapper it can be the command, where a shell runs programs that are part of it (busybox).
+ */
+const HOLD_SCRIPT = `${HOLDS}
+tell() {
+  for p in /proc/[0-9]*; do
+    holds "$p/cmdline" "$1" && kill -s "$2" "\${p#/proc/}" 2>/dev/null
+  done
+}
+tell "${MARK}=$1" "$2"
+echo held
+read -r l
+tell "${MARK}=$1" "$3"
 exit 0`;
 
 const shell = (script: string, ...args: string[]): string[] => ["/bin/sh", "-c", script, "sh", ...args];
 
-/** The argument vector that keeps a wrapper from ending until it is released. */
-export const holdCommand = (executionId: string): string[] => shell(SIGNAL_SCRIPT, executionId, HOLD);
-
-/** The argument vector that undoes holdCommand. */
-export const releaseCommand = (executionId: string): string[] => shell(SIGNAL_SCRIPT, executionId, RELEASE);
+/** The argument vector that keeps a wrapper from ending until its stdin ends; it says `held`. */
+export const holdCommand = (executionId: string): string[] => shell(HOLD_SCRIPT, executionId, HOLD, RELEASE);
 
 /** The argument vector that hangs up the terminal of an execution (ruling 4). */
 export const hangUpCommand = (executionId: string): string[] => shell(HANG_UP_SCRIPT, executionId);

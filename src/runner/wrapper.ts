@@ -69,7 +69,8 @@ export const RELEASE = "CONT";
  * The shell stays beside the command and says, on both streams and so behind everything that the command wrote, how it
  * ended: the cluster itself tells it only when the last process that holds a stream has let go.
  * Signals that reach the whole group are the command's; what a shell would print about them is nobody's to see.
- * Held back, it stays until the runner has taken all output: the cluster may lose what is on its way when a command ends.
+ * Held back, it stays until the runner has taken all output: the cluster may lose what is on its way when a command ends. Its
+ * `sleep` runs in the background, where a signal ends the wait for it at once, and holds none of the streams.
  * A command that took the terminal for a group of its own may not have given it back: TTOU must not stop the last word.
  */
 const script = (takeLine: string) => `${prepare(takeLine)}
@@ -86,7 +87,9 @@ exec "$@"
 K8S_RUNNER_CODE=$?
 trap '' TTOU
 ${sayExit(">&3")}
-while [ \${K8S_RUNNER_HELD:-${HELD_LIMIT_S}} -lt ${HELD_LIMIT_S} ] && sleep 1; do
+while [ \${K8S_RUNNER_HELD:-${HELD_LIMIT_S}} -lt ${HELD_LIMIT_S} ]; do
+sleep 1 >/dev/null 2>&1 3>&- &
+wait $! || [ $? -gt 128 ] || break
 K8S_RUNNER_HELD=\${K8S_RUNNER_HELD:+$((K8S_RUNNER_HELD + 1))}
 done
 exit $K8S_RUNNER_CODE`;

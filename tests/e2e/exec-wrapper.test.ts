@@ -20,6 +20,18 @@ const SIZE = 100_000_000;
 const asked = ({ requests }: Gate, signal: string) =>
   requests.some((url) => url.includes(`command=${signal}`)) || undefined;
 
+/** Whether none of the container's processes has this among its arguments, around an execution's id. */
+async function isGone(target: string, [before, executionId, after]: readonly string[]): Promise<true | undefined> {
+  // In two parts, so that the command that looks is not what it finds.
+  const [first, second] = [executionId?.slice(0, 8), executionId?.slice(8)];
+  const all = "for p in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $p; done 2>/dev/null";
+  const commandShell = `id=${first}; ${all} | grep -c "${before}$id${second}${after}"`;
+  return summary(await exec(runner().client, { targetId: target, commandShell })).stdout === "0\n" || undefined;
+}
+
+const wrapper = (id: string) => ["=", id, ""];
+const holder = (id: string) => ["", id, " URG"];
+
 /** Runs through a gate, and tells which of `secrets` a URL held. */
 async function leaked(secrets: readonly string[], run: (client: RunnerClient) => Promise<void>): Promise<string[]> {
   await using gate = await Gate.over(runner().backend.access);
@@ -109,10 +121,11 @@ test("a caller that leaves while its command is held releases it", async () => {
     targetId: target,
     commandShell: `head -c ${SIZE} /dev/zero`,
   });
-  await session.started();
+  const id = await session.started();
   await until("the wrapper is held", () => asked(gate, "URG"));
+  await until("its holder waits", async () => ((await isGone(target, holder(id))) ? undefined : true));
   session.reset();
-  await until("the wrapper is released", () => asked(gate, "CONT"));
+  await until("the holder has released it", () => isGone(target, holder(id)));
 });
 
 test.each([false, true])(
@@ -126,18 +139,48 @@ test.each([false, true])(
       commandShell: `${tty ? "stty raw; " : ""}head -c ${SIZE} /dev/zero; exit 3`,
       options: { tty },
     });
-    await session.started();
+    const id = await session.started();
     await until("the wrapper is held", () => asked(gate, "URG"));
-    expect(asked(gate, "CONT")).toBeUndefined();
     const result = await session.result();
     expect({ ...summary(result), stdout: result.stdout.length }).toMatchObject({
       reason: "COMPLETED",
       exitCode: 3,
       stdout: SIZE,
     });
-    await until("the wrapper is released", () => asked(gate, "CONT"));
+    await until("the wrapper is released", () => isGone(target, wrapper(id)));
   },
 );
+
+test.each([
+  ["long is held in place, however fast it is taken", 20, true],
+  ["not so long is not held", 4, false],
+])("a command whose output is %s", async (_name, mebibytes, isHeld) => {
+  const { target } = await workload();
+  const half = mebibytes << 20;
+  const size = 2 * half;
+  await using gate = await Gate.over(runner().backend.access);
+  await using behind = await startRunner({ backend: runner().backend, access: () => gate.access });
+  await using session = new ExecSession(behind.client, {
+    targetId: target,
+    commandShell: `head -c ${half} /dev/zero; sleep 1; head -c ${half} /dev/zero; read line; exit 3`,
+  });
+  const id = await session.started();
+  for (let bytes = 0; bytes < size; ) {
+    const event = await session.next();
+    if (event?.case !== "stdout") throw new Error(`${event?.case} after ${bytes} bytes`);
+    bytes += event.value.data.length;
+  }
+  if (isHeld) await until("the wrapper is held", () => asked(gate, "URG"));
+  session.stdin("\n");
+  const result = await session.result();
+  expect({ ...summary(result), stdout: result.stdout.length }).toMatchObject({
+    reason: "COMPLETED",
+    exitCode: 3,
+    stdout: size,
+  });
+  await until("the wrapper is released", () => isGone(target, wrapper(id)));
+  if (!isHeld) expect(asked(gate, "URG")).toBeUndefined();
+});
 
 test("ten mebibytes of input that nobody reads do not hold back the end of the command", async () => {
   const { target } = await workload();

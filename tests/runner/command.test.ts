@@ -10,13 +10,14 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
+import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { ExecStartRequestSchema } from "../../src/gen/agynio/api/runner/v1/runner_pb.ts";
 import { Command } from "../../src/runner/command.ts";
-import { holdCommand, killCommand, releaseCommand } from "../../src/runner/kill.ts";
+import { holdCommand, killCommand } from "../../src/runner/kill.ts";
 import { Marks, type Word } from "../../src/runner/marks.ts";
 import { ARCHIVE_SCRIPT } from "../../src/runner/wrapper.ts";
 import { tar } from "../support/tar.ts";
@@ -297,15 +298,41 @@ test.each(shells.map((shell) => [shell.join(" "), shell] as const))(
     const children = () => readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").trim().split(" ");
     // Not only forked: only then it has the mark by which its wrapper is found.
     await until("the command runs", () => commandOf(children()[0] ?? "")?.startsWith("sh\x00-c\x00while") || undefined);
-    expect(await Bun.spawn(holdCommand(id)).exited).toBe(0);
+    const hold = Bun.spawn(holdCommand(id), { stdin: "pipe", stdout: "pipe" });
+    const { value } = await hold.stdout.getReader().read();
+    expect(Buffer.from(value ?? []).toString()).toBe("held\n");
     writeFileSync(end, "");
     await until("it waits, and nothing else", () => {
       const [only = "", ...rest] = children();
       if (only === "" || rest.length > 0 || child.exitCode !== null) return undefined;
       return commandOf(only) === "sleep\x001\0" || undefined;
     });
-    expect(await Bun.spawn(releaseCommand(id)).exited).toBe(0);
+    hold.stdin.end();
+    expect(await hold.exited).toBe(0);
     expect(await child.exited).toBe(3);
     expect(await child.stdout.text()).toContain("exit:3");
+  },
+);
+
+test.each(shells.map((shell) => [shell.join(" "), shell] as const))(
+  "under %s a wrapper is released also when the command is a part of the shell, which looks the same",
+  async (_, shell) => {
+    const id = randomUUID();
+    const pipe = join(directory, `pipe-${id}`);
+    expect(await Bun.spawn(["mkfifo", pipe]).exited).toBe(0);
+    const { argv } = start({ commandArgv: ["head", "-c", "1", pipe] }).wrapped(id);
+    const child = Bun.spawn([...shell, ...argv.slice(1)], { stdin: "pipe", stdout: "pipe", stderr: "ignore" });
+    const writer = await open(pipe, "w"); // waits for the command to open it
+    const hold = Bun.spawn(holdCommand(id), { stdin: "pipe", stdout: "pipe" });
+    const { value } = await hold.stdout.getReader().read();
+    expect(Buffer.from(value ?? []).toString()).toBe("held\n");
+    await writer.writeFile("x");
+    await writer.close();
+    const output = child.stdout.getReader();
+    let text = "";
+    while (!text.includes("exit:0")) text += Buffer.from((await output.read()).value ?? []).toString();
+    hold.stdin.end();
+    expect(await hold.exited).toBe(0);
+    expect(await child.exited).toBe(0);
   },
 );
