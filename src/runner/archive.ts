@@ -13,7 +13,7 @@ import { Marks } from "./marks.ts";
 import { annotate } from "./observe.ts";
 import type { Parts } from "./parts.ts";
 import { Tail } from "./tail.ts";
-import { ARCHIVE_SCRIPT } from "./wrapper.ts";
+import { archiveCommand } from "./wrapper.ts";
 
 /** What is kept of tar's words for the error. */
 const WORDS_BYTES = 2048;
@@ -22,7 +22,7 @@ const NOT_TOLD = -1;
 
 /**
  * PutArchive (6.13): the payload on the stdin of `tar` in the main container. OK means that every byte arrived there, as
- * counted there, and that tar was content; in an image without a shell, `tee` or `wc` that every byte was sent.
+ * counted there, and that tar was content; in an image without a shell or a `dd` that counts that every byte was sent.
  */
 export async function putArchive(request: PutArchiveRequest, parts: Parts, context: HandlerContext): Promise<void> {
   const id = trim(request.workloadId);
@@ -35,7 +35,7 @@ export async function putArchive(request: PutArchiveRequest, parts: Parts, conte
   const uploadId = randomUUID();
   const bytes = request.tarPayload.length;
   const ways = [
-    { wrapped: true, command: ["/bin/sh", "-c", ARCHIVE_SCRIPT, "sh", uploadId, directory] },
+    { wrapped: true, command: archiveCommand(uploadId, directory, bytes) },
     { wrapped: false, command: ["tar", "-xf", "-", "-C", directory] },
   ];
   for (const { wrapped, command } of ways) {
@@ -72,7 +72,7 @@ export async function unpack(
   );
   const marks = new Marks(uploadId ?? "");
   const said = { stdout: new Tail(WORDS_BYTES), stderr: new Tail(WORDS_BYTES) };
-  let arrived = payload.length; // a script without the tools to count says no number
+  let arrived = payload.length; // a script that cannot count says no number
   let exit: number | undefined;
   let cause: unknown;
   try {
@@ -94,7 +94,9 @@ export async function unpack(
     if (code === NOT_TOLD) cause = "the cluster told the exit status, but not all output";
     else
       cause =
-        code === 0 ? `${arrived} of ${payload.length} bytes arrived` : `command terminated with exit code ${code}`;
+        code === 0
+          ? `not all of ${payload.length} bytes arrived, ${arrived} for certain`
+          : `command terminated with exit code ${code}`;
   } catch (error) {
     if (saysNoShell(error)) return error;
     cause = error;

@@ -8,6 +8,7 @@ import {
   readFileSync,
   realpathSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { open } from "node:fs/promises";
@@ -19,7 +20,7 @@ import { ExecStartRequestSchema } from "../../src/gen/agynio/api/runner/v1/runne
 import { Command } from "../../src/runner/command.ts";
 import { holdCommand, killCommand } from "../../src/runner/kill.ts";
 import { Marks, type Word } from "../../src/runner/marks.ts";
-import { ARCHIVE_SCRIPT } from "../../src/runner/wrapper.ts";
+import { archiveCommand } from "../../src/runner/wrapper.ts";
 import { tar } from "../support/tar.ts";
 import { until } from "../support/wait.ts";
 
@@ -151,31 +152,72 @@ describe.each(shells.map((shell) => [shell.join(" "), shell] as const))("under %
     }
   });
 
-  test("an archive that is cut between two files counts short, though tar is content", async () => {
-    const whole = tar([
+  describe("an archive", () => {
+    const files = tar([
       { name: "one", data: new Uint8Array(1000).fill(1) },
       { name: "two", data: new Uint8Array(300_000).fill(2) },
     ]);
-    for (const [bytes, files] of [
-      [whole.length, ["one", "two"]],
-      [512 + 1024, ["one"]],
-    ] as const) {
-      const [id, path] = [randomUUID(), mkdtempSync(join(directory, "archive-"))];
-      const child = Bun.spawn([...shell, "-c", ARCHIVE_SCRIPT, "sh", id, path], {
-        stdin: whole.subarray(0, bytes),
+
+    /** Unpacks the first `bytes` of it. */
+    async function unpacked(archive: Uint8Array, { bytes = archive.length, name = "" } = {}) {
+      const [id, path] = [randomUUID(), join(mkdtempSync(join(directory, "archive-")), name)];
+      const child = Bun.spawn([...shell, ...archiveCommand(id, path, archive.length).slice(1)], {
+        stdin: archive.subarray(0, bytes),
         stdout: "pipe",
-        stderr: "ignore",
+        stderr: "pipe",
       });
-      expect(told(id, await child.stdout.bytes())).toEqual({ text: "", words: [{ arrived: bytes }, { exit: 0 }] });
-      expect(await child.exited).toBe(0);
-      expect(readdirSync(path).toSorted()).toEqual([...files]);
+      const [stdout, stderr, code] = await Promise.all([child.stdout.bytes(), child.stderr.text(), child.exited]);
+      const { text, words } = told(id, stdout);
+      expect({ text, last: words.at(-1) }).toEqual({ text: "", last: { exit: code } });
+      return { counted: words.slice(0, -1), code, stderr, names: code === 0 ? readdirSync(path).toSorted() : [] };
     }
-    const child = Bun.spawn([...shell, "-c", ARCHIVE_SCRIPT, "sh", randomUUID(), join(directory, "no such")], {
-      stdin: whole,
-      stderr: "pipe",
+
+    test("that is cut between two files counts short, though tar is content", async () => {
+      const cut = await unpacked(files, { bytes: 512 + 1024 });
+      expect(cut).toMatchObject({ counted: [{ arrived: 0 }], code: 0, names: ["one"] });
     });
-    expect(await child.stderr.text()).toContain("no such");
-    expect(await child.exited).not.toBe(0);
+
+    test.each([0, 1, 65_536, 10_000_000])(
+      "is counted to its last byte, with %d bytes that tar does not read",
+      async (more) => {
+        const archive = Buffer.concat([files, Buffer.alloc(more, 7)]);
+        const whole = { counted: [{ arrived: archive.length }], code: 0, names: ["one", "two"] };
+        expect(await unpacked(archive)).toMatchObject(whole);
+        const least = Math.floor((archive.length - 1) / 65_536) * 65_536;
+        expect(await unpacked(archive, { bytes: archive.length - 1 })).toMatchObject({ counted: [{ arrived: least }] });
+      },
+    );
+
+    test("of no bytes is tar's to judge", async () => {
+      const { code } = await unpacked(new Uint8Array());
+      const alone = Bun.spawn(shell[0] === "busybox" ? ["busybox", "tar", "-x"] : ["tar", "-x"], { stderr: "ignore" });
+      expect(code).toBe(await alone.exited);
+    });
+
+    test("for a directory that is not there is refused in tar's words, and read to its end", async () => {
+      const refused = await unpacked(Buffer.concat([files, new Uint8Array(10_000_000)]), { name: "no such" });
+      expect(refused.stderr).toContain("no such");
+      expect(refused.code).not.toBe(0);
+      expect(refused.counted).toEqual([{ arrived: files.length + 10_000_000 }]);
+    });
+
+    test("is unpacked, and not counted, where there is no dd that can", async () => {
+      const bin = mkdtempSync(join(directory, "bin-"));
+      for (const tool of ["tar", "cat"]) symlinkSync(Bun.which(tool) ?? "", join(bin, tool));
+      writeFileSync(join(bin, "dd"), "#!/bin/sh\nexit 1\n");
+      chmodSync(join(bin, "dd"), 0o755);
+      const [id, path] = [randomUUID(), mkdtempSync(join(directory, "archive-"))];
+      const [program = "", ...rest] = [...shell, ...archiveCommand(id, path, files.length).slice(1)];
+      const child = Bun.spawn([Bun.which(program) ?? "", ...rest], {
+        stdin: files,
+        stdout: "pipe",
+        env: { PATH: bin },
+      });
+      // A busybox has a dd of its own.
+      const counted = shell[0] === "busybox" ? [{ arrived: files.length }] : [];
+      expect(told(id, await child.stdout.bytes()).words).toEqual([...counted, { exit: 0 }]);
+      expect(readdirSync(path).toSorted()).toEqual(["one", "two"]);
+    });
   });
 
   test("a program is found on the PATH that env gives", async () => {
