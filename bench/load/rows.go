@@ -25,7 +25,10 @@ const (
 )
 
 // The first line comes before any input is read: container runtimes were seen to cut the input of a command that is silent.
-var count = []string{"sh", "-c", "echo; exec wc -c"}
+var (
+	count  = []string{"sh", "-c", "echo; exec wc -c"}
+	unpack = []string{"sh", "-c", "echo; exec tar -xf - -C /tmp"}
+)
 
 // rows of the real cluster: `runner` beside `bare`, a handler that always answers as Ready does, the raw `cluster`, and that
 // through a `forwarder` that does no more than any runner must.
@@ -53,6 +56,8 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 	// Not raw: that loses what comes last of so much input more often than not (seen with containerd 1.6), or never ends.
 	length := int64(len(archive))
 	counting := subject{name: "Exec wc -c, as many bytes", call: taking(length, length, runner.feed(id, archive, count...))}.on(runner.process)
+	// What a client would do that had no PutArchive.
+	unpacking := subject{name: "Exec tar -x, the same", call: sending(length, runner.feed(id, archive, unpack...))}.on(runner.process)
 	launch := subject{name: "StartWorkload to Running", call: runner.launch(f.image)}.on(runner.process)
 	rawLaunch := subject{name: "raw POST of the Pod to Running", call: cluster.launch(id)}
 
@@ -76,7 +81,7 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 	streamed := func(r row, raw, passed subject) row {
 		r.callers, r.inBytes, r.rounds = 1, true, 4
 		if f.apart {
-			r.label, r.rounds = r.name+", apart", 8
+			r.label, r.rounds = r.name+", apart", 3*r.rounds
 		}
 		r.baselines = []subject{raw, passed}
 		return r
@@ -114,11 +119,11 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 		r := streamed(row{name: name, turn: limit{20, time.Second}, subject: read, before: fill}, raw, through)
 		switch {
 		case !isLong:
-			r.rounds *= 3 // of a second each: the machine is another one every few seconds
+			r.rounds *= 2 // of a second each: the machine is another one every few seconds
 		case follow:
 			r.turn = limit{1, time.Minute}
 		default:
-			r.turn, r.rounds = limit{1, time.Minute}, 4 // a GiB in all; what differs from a shorter one is little
+			r.turn, r.rounds = limit{1, time.Minute}, 6 // what differs from a shorter one is little
 		}
 		return r
 	}
@@ -150,7 +155,7 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 		{name: "keystroke", callers: 100, rounds: 2, subject: manyKeys, baselines: []subject{rawManyKeys.with(goal{p99Above: keyLag})}},
 		{name: "log-follow", callers: f.followers, rounds: 2, subject: follows, baselines: []subject{rawFollows.with(goal{p50AtMost: 1.25})}},
 		{name: "archive", callers: 1, rounds: 8, turn: limit{2, time.Minute}, inBytes: true, subject: put,
-			baselines: []subject{counting.with(goal{rateAtLeast: 0.9})}},
+			baselines: []subject{counting.with(goal{rateAtLeast: 0.9}), unpacking.with(goal{rateAtLeast: 0.9})}},
 	}, logs...)
 }
 
@@ -201,6 +206,14 @@ func losing(most, bytes int64, call func(context.Context) (int64, error)) func(c
 func (run execution) bytes(ctx context.Context) (int64, error) {
 	out, err := run(ctx)
 	return out.bytes, err
+}
+
+// sending is for input of which the command's exit code tells whether it arrived; and returns how much that is.
+func sending(bytes int64, run execution) func(context.Context) (int64, error) {
+	return func(ctx context.Context) (int64, error) {
+		_, err := run(ctx)
+		return bytes, err
+	}
 }
 
 // taking checks, by the command's own count, that at least so much of the input arrived, and returns how much did.
