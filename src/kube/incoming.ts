@@ -7,6 +7,11 @@ import { type HeaderFields, type ResponseHandler, ResponseReader } from "./respo
 const PIECE_BYTES = 64 * 1024;
 /** Enough of that: the rest would come in crumbs, as not all that arrives is content. */
 const WHOLE_BYTES = PIECE_BYTES - 4 * 1024;
+/**
+ * After so many bytes came at once more are on their way: they wait in the kernel for so long, in ms, as to be woken for each few of them
+ * takes most of the time.
+ */
+const REST = { bytes: 4 * 1024, ms: 1 };
 /** Pieces kept while nothing is in them. */
 const SPARE_PIECES = 16;
 
@@ -41,6 +46,10 @@ export class Incoming implements ResponseHandler {
   /** When a piece may be given that is not whole, as `performance.now` has it. */
   #dueAt: number;
   #timer: NodeJS.Timeout | undefined;
+  /** Until more is read. */
+  #rest: NodeJS.Timeout | undefined;
+  /** What came last, in bytes. */
+  #lastBytes = 0;
   #failure: { error: unknown } | undefined;
   #wake: (() => void) | undefined;
 
@@ -83,9 +92,10 @@ export class Incoming implements ResponseHandler {
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#wake = resolve;
       this.#gather();
-      this.#socket.resume();
+      this.#listen();
       await promise;
       clearTimeout(this.#timer);
+      clearTimeout(this.#rest);
       this.#timer = undefined;
     }
     this.#dueAt = performance.now() + this.#gatherMs;
@@ -144,10 +154,26 @@ export class Incoming implements ResponseHandler {
   readonly #take = (chunk: Buffer): void => {
     this.#chunk = this.#unreadBytes === 0 ? chunk : Buffer.concat([this.#chunk.subarray(this.#readBytes), chunk]);
     this.#readBytes = 0;
+    this.#lastBytes = chunk.length; // before it has been read, and is gone
     this.#read();
     if (this.#isReady) this.#give();
-    else this.#gather();
+    else {
+      this.#gather();
+      this.#listen();
+    }
   };
+
+  /** Reads more: at once, but for a piece that may not be given yet anyway. */
+  #listen(): void {
+    const mayRest = this.#gatherMs >= REST.ms && this.#gatherMs !== Number.POSITIVE_INFINITY;
+    if (!mayRest || this.#lastBytes < REST.bytes) {
+      this.#socket.resume();
+      return;
+    }
+    this.#socket.pause();
+    clearTimeout(this.#rest);
+    this.#rest = setTimeout(() => this.#socket.resume(), REST.ms);
+  }
 
   readonly #give = (): void => {
     if (!this.#reader.isOver) this.#socket.pause(); // else it is not ours any more

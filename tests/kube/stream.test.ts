@@ -8,6 +8,7 @@ import { Incoming } from "../../src/kube/incoming.ts";
 import { resourcePath, Transport } from "../../src/kube/request.ts";
 import { linesOf, openStream } from "../../src/kube/stream.ts";
 import { createLog } from "../../src/log.ts";
+import { until } from "../support/wait.ts";
 import { collect, failureOf, podObject, scriptedServer, statusObject } from "./server.ts";
 
 const event = (type: string, object: object) => `${JSON.stringify({ type, object })}\n`;
@@ -443,11 +444,36 @@ test("what comes on a connection that waits for work closes it, and answers noth
 function answerInParts(length: number, gatherMs: number) {
   const socket = new Socket();
   socket.write = () => true;
+  let isPaused = false; // a socket that leads nowhere does not tell
+  socket.pause = () => {
+    isPaused = true;
+    return socket;
+  };
+  socket.resume = () => {
+    isPaused = false;
+    return socket;
+  };
   const incoming = new Incoming(socket, gatherMs, () => undefined);
   const say = (text: string) => socket.emit("data", Buffer.concat([Buffer.from(text)]));
   say(`HTTP/1.1 200 OK\r\ncontent-length: ${length}\r\n\r\n`);
-  return { next: async () => Buffer.from((await incoming.next()) ?? []).toString(), say };
+  return { isPaused: () => isPaused, next: async () => Buffer.from((await incoming.next()) ?? []).toString(), say };
 }
+
+test("of a log that flows more is let come for a moment before it is read, of one that trickles it is not", async () => {
+  const { isPaused, next, say } = answerInParts(1_000_000, 3_600_000);
+  say("x".repeat(5000));
+  expect((await next()).length).toBe(5000);
+  const piece = next();
+  expect(isPaused()).toBe(true);
+  await until("it is read again", () => !isPaused() || undefined);
+  say("x".repeat(5000));
+  expect(isPaused()).toBe(true);
+  await until("it is read again", () => !isPaused() || undefined);
+  say("x".repeat(100));
+  expect(isPaused()).toBe(false);
+  say("x".repeat(60_000));
+  expect((await piece).length).toBe(65_100);
+});
 
 test("the first of many small chunks is given at once, and the others together", async () => {
   const { next, say } = answerInParts(200_000, 3_600_000);
