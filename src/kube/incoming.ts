@@ -9,9 +9,9 @@ const PIECE_BYTES = 64 * 1024;
 const WHOLE_BYTES = PIECE_BYTES - 4 * 1024;
 /**
  * After so many bytes came at once more are on their way: they wait in the kernel for so long, in ms, as to be woken for each few of them
- * takes most of the time.
+ * takes most of the time. Not before so many came in all: a new connection has little room there, and grows as it is read.
  */
-const REST = { bytes: 4 * 1024, ms: 1 };
+const REST = { bytes: 4 * 1024, ms: 1, after: 16 * 1024 * 1024 };
 /** Pieces kept while nothing is in them. */
 const SPARE_PIECES = 16;
 
@@ -48,8 +48,9 @@ export class Incoming implements ResponseHandler {
   #timer: NodeJS.Timeout | undefined;
   /** Until more is read. */
   #rest: NodeJS.Timeout | undefined;
-  /** What came last, in bytes. */
+  /** What came last, and in all, in bytes. */
   #lastBytes = 0;
+  #allBytes = 0;
   #failure: { error: unknown } | undefined;
   #wake: (() => void) | undefined;
 
@@ -155,6 +156,7 @@ export class Incoming implements ResponseHandler {
     this.#chunk = this.#unreadBytes === 0 ? chunk : Buffer.concat([this.#chunk.subarray(this.#readBytes), chunk]);
     this.#readBytes = 0;
     this.#lastBytes = chunk.length; // before it has been read, and is gone
+    this.#allBytes += chunk.length;
     this.#read();
     if (this.#isReady) this.#give();
     else {
@@ -166,7 +168,7 @@ export class Incoming implements ResponseHandler {
   /** Reads more: at once, but for a piece that may not be given yet anyway. */
   #listen(): void {
     const mayRest = this.#gatherMs >= REST.ms && this.#gatherMs !== Number.POSITIVE_INFINITY;
-    if (!mayRest || this.#lastBytes < REST.bytes) {
+    if (!mayRest || this.#lastBytes < REST.bytes || this.#allBytes < REST.after) {
       this.#socket.resume();
       return;
     }
