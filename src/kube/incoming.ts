@@ -93,7 +93,7 @@ export class Incoming implements ResponseHandler {
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#wake = resolve;
       this.#gather();
-      this.#listen();
+      if (!this.#rests()) this.#socket.resume();
       await promise;
       clearTimeout(this.#timer);
       clearTimeout(this.#rest);
@@ -161,20 +161,18 @@ export class Incoming implements ResponseHandler {
     if (this.#isReady) this.#give();
     else {
       this.#gather();
-      this.#listen();
+      this.#rests();
     }
   };
 
-  /** Reads more: at once, but for a piece that may not be given yet anyway. */
-  #listen(): void {
+  /** Lets more come before it is read, for a piece that may not be given yet anyway. False: there is no need to. */
+  #rests(): boolean {
     const mayRest = this.#gatherMs >= REST.ms && this.#gatherMs !== Number.POSITIVE_INFINITY;
-    if (!mayRest || this.#lastBytes < REST.bytes || this.#allBytes < REST.after) {
-      this.#socket.resume();
-      return;
-    }
+    if (!mayRest || this.#lastBytes < REST.bytes || this.#allBytes < REST.after) return false;
     this.#socket.pause();
     clearTimeout(this.#rest);
     this.#rest = setTimeout(() => this.#socket.resume(), REST.ms);
+    return true;
   }
 
   readonly #give = (): void => {

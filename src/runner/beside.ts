@@ -9,7 +9,7 @@ export interface Target {
   readonly place: string;
 }
 
-/** Output of which so much has come, for so long, is held: another short execution is then little beside it. */
+/** Output of which so much has come, for so long, is held: an execution beside it is then little. */
 const LONG = { bytes: 16 * 1024 * 1024, ms: 1_000 };
 /** For the release of a wrapper. */
 const RELEASE_MS = 5_000;
@@ -51,6 +51,7 @@ export class Hold {
 
   /** Takes it once the output is a long one. */
   passed(bytes: number): void {
+    if (this.#isTaken) return;
     this.#bytes += bytes;
     if (this.#bytes > LONG.bytes && performance.now() - this.#begunAt > LONG.ms) this.take();
   }

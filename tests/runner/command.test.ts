@@ -233,6 +233,14 @@ describe.each(shells.map((shell) => [shell.join(" "), shell] as const))("under %
   });
 });
 
+/** What holds the wrapper of an execution, which it does by now. */
+async function held(id: string) {
+  const hold = Bun.spawn(holdCommand(id), { stdin: "pipe", stdout: "pipe" });
+  const { value } = await hold.stdout.getReader().read();
+  expect(Buffer.from(value ?? []).toString()).toBe("held\n");
+  return hold;
+}
+
 /** The arguments of a process, each with its NUL; undefined when it has ended. */
 function commandOf(pid: string): string | undefined {
   try {
@@ -340,9 +348,7 @@ test.each(shells.map((shell) => [shell.join(" "), shell] as const))(
     const children = () => readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").trim().split(" ");
     // Not only forked: only then it has the mark by which its wrapper is found.
     await until("the command runs", () => commandOf(children()[0] ?? "")?.startsWith("sh\x00-c\x00while") || undefined);
-    const hold = Bun.spawn(holdCommand(id), { stdin: "pipe", stdout: "pipe" });
-    const { value } = await hold.stdout.getReader().read();
-    expect(Buffer.from(value ?? []).toString()).toBe("held\n");
+    const hold = await held(id);
     writeFileSync(end, "");
     await until("it waits, and nothing else", () => {
       const [only = "", ...rest] = children();
@@ -365,9 +371,7 @@ test.each(shells.map((shell) => [shell.join(" "), shell] as const))(
     const { argv } = start({ commandArgv: ["head", "-c", "1", pipe] }).wrapped(id);
     const child = Bun.spawn([...shell, ...argv.slice(1)], { stdin: "pipe", stdout: "pipe", stderr: "ignore" });
     const writer = await open(pipe, "w"); // waits for the command to open it
-    const hold = Bun.spawn(holdCommand(id), { stdin: "pipe", stdout: "pipe" });
-    const { value } = await hold.stdout.getReader().read();
-    expect(Buffer.from(value ?? []).toString()).toBe("held\n");
+    const hold = await held(id);
     await writer.writeFile("x");
     await writer.close();
     const output = child.stdout.getReader();
