@@ -11,6 +11,11 @@ import { boundedSignal, unlessAborted } from "./time.ts";
 
 /** Longest time that a timer can count, in milliseconds; some 24 days. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
+/** Header fields of streams, by protocol: of the request's own messages, and of what its caller can read. */
+const STREAM_ENCODINGS = [
+  ["connect-content-encoding", "connect-accept-encoding"],
+  ["grpc-encoding", "grpc-accept-encoding"],
+] as const;
 /** Characters of an unknown path that are said again, in the log and to its caller. */
 const MAX_SAID_PATH = 200;
 
@@ -76,6 +81,7 @@ export function rpcHandler(options: AdapterOptions): HttpHandler {
 function serve(handler: UniversalHandler, exchange: Exchange, usage: Usage): Promise<void> {
   const request = exchange.request();
   dropEndlessTimeout(request.header);
+  if (handler.method.methodKind !== "unary") compressAsAsked(request.header);
   const hasOneMessage = handler.method.methodKind === "unary" || handler.method.methodKind === "server_streaming";
   return handler(hasOneMessage ? { ...request, body: timed(request.body, usage) } : request).then((answer) =>
     exchange.respond(answer),
@@ -114,6 +120,12 @@ function dropEndlessTimeout(header: Headers): void {
   if (Number(count) * (unit === "H" ? 3_600_000 : unit === "M" ? 60_000 : 1000) > MAX_TIMER_MS) {
     header.delete("grpc-timeout");
   }
+}
+
+/** The messages of a stream are compressed as its request is, or not at all (grpc/compression.ts). */
+function compressAsAsked(header: Headers): void {
+  for (const [own, accepted] of STREAM_ENCODINGS)
+    if ((header.get(own) ?? "identity") === "identity") header.delete(accepted);
 }
 
 /** Words as other gRPC servers have them. */

@@ -65,7 +65,8 @@ export class Call implements Member, Receiver {
     this.#served = served;
     const { spec, invoke, codec, maxMessageBytes, usage, calls } = served;
     const { headers } = stream.head;
-    this.#compressions = negotiated(headers["grpc-encoding"], headers["grpc-accept-encoding"]);
+    const isStream = invoke === undefined;
+    this.#compressions = negotiated(headers["grpc-encoding"], headers["grpc-accept-encoding"], isStream);
     const { timeoutMs, error } = timeoutOf(headers);
     this.#context = new CallContext(spec.method, origin, stream.head, timeoutMs);
     const now = performance.now();

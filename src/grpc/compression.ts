@@ -17,12 +17,18 @@ const NONE: Compressions = { request: undefined, response: undefined, error: und
 /**
  * From `grpc-encoding` and `grpc-accept-encoding`. Who says nothing about answers gets them as they ask: see
  * https://github.com/grpc/grpc/blob/master/doc/compression.md
+ * A stream is compressed only for who compresses, too: every client of Connect can read gzip and says so, and to make it takes some
+ * four times of all else that is done with output.
  */
-export function negotiated(encoding: string | undefined, accepted: string | undefined): Compressions {
+export function negotiated(
+  encoding: string | undefined,
+  accepted: string | undefined,
+  isStream: boolean,
+): Compressions {
   const { name } = compressionGzip;
   const request = encoding === name ? compressionGzip : undefined;
   const isKnown = request !== undefined || encoding === undefined || encoding === "identity";
-  if (isKnown && request === undefined && !accepted) return NONE;
+  if (isKnown && request === undefined && (isStream || !accepted)) return NONE;
   const accepts = accepted ? accepted.split(",").some((each) => each.trim() === name) : request !== undefined;
   const error = isKnown ? undefined : unknownEncoding(encoding);
   return { request, response: accepts ? compressionGzip : undefined, error };

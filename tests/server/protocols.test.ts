@@ -148,17 +148,45 @@ describe("on the wire", () => {
     expect(error).toEqual({ status: 404, type: "application/json", json: { code: "not_found", message } });
   });
 
-  test("compresses no answer that was not asked to be compressed", async () => {
+  test.each([
+    ["application/grpc+json", "grpc"],
+    ["application/grpc-web+json", "grpc"],
+    ["application/connect+json", "connect-content"],
+  ])("%s: compresses a stream for who compresses, and not for who could read it so", async (type, protocol) => {
     await using server = await startTestServer();
     using session = await http2Session(server.baseUrl);
-    const exec = { ...ready, ":path": `/${SERVICE}/Exec`, "content-type": "application/grpc+json" };
-    const request = envelope(Buffer.from(JSON.stringify({ stdin: { data: Buffer.alloc(10_000).toString("base64") } })));
-    const plain = await rawHttp2(session, exec, request);
+    const encoding = `${protocol}-encoding`;
+    const exec = { ...ready, ":path": `/${SERVICE}/Exec`, "content-type": type };
+    const reads = { ...exec, [`${protocol.replace("-content", "")}-accept-encoding`]: "gzip" };
+    const json = Buffer.from(JSON.stringify({ stdin: { data: Buffer.alloc(10_000).toString("base64") } }));
+    for (const plain of [exec, reads, { ...reads, [encoding]: "identity" }]) {
+      const { headers, body } = await rawHttp2(session, plain, envelope(json));
+      expect(headers).not.toHaveProperty(encoding);
+      expect(body.length).toBeGreaterThan(10_000);
+    }
+    const zipped = envelope(gzipSync(json), 1);
+    for (const asked of [
+      { ...exec, [encoding]: "gzip" },
+      { ...reads, [encoding]: "gzip" },
+    ]) {
+      const { headers, body } = await rawHttp2(session, asked, zipped);
+      expect(headers).toMatchObject({ [encoding]: "gzip" });
+      expect(body.length).toBeLessThan(1000);
+    }
+    const none = { ...reads, [`${protocol.replace("-content", "")}-accept-encoding`]: "br", [encoding]: "gzip" };
+    expect((await rawHttp2(session, none, zipped)).headers).not.toHaveProperty(encoding);
+  });
+
+  test("compresses a unary answer for who can read it so", async () => {
+    await using server = await startTestServer();
+    using session = await http2Session(server.baseUrl);
+    const find = { ...ready, ":path": `/${SERVICE}/FindWorkloadsByLabels` };
+    const plain = await rawHttp2(session, find, envelope(message));
     expect(plain.headers).not.toHaveProperty("grpc-encoding");
-    expect(plain.body.length).toBeGreaterThan(10_000);
-    const asked = await rawHttp2(session, { ...exec, "grpc-accept-encoding": "gzip" }, request);
-    expect(asked.headers).toMatchObject({ "grpc-encoding": "gzip" });
-    expect(asked.body.length).toBeLessThan(1000);
+    expect(plain.body.length).toBeGreaterThan(200_000);
+    const zipped = await rawHttp2(session, { ...find, "grpc-accept-encoding": "gzip" }, envelope(message));
+    expect(zipped.headers).toMatchObject({ "grpc-encoding": "gzip" });
+    expect(zipped.body.length).toBeLessThan(1000);
   });
 
   test.each([
