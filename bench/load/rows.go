@@ -119,7 +119,7 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 		r := streamed(row{name: name, turn: limit{20, time.Second}, subject: read, before: fill}, raw, through)
 		switch {
 		case !isLong:
-			r.rounds *= 2 // of a second each: the machine is another one every few seconds
+			r.rounds = r.rounds * 10 / 3 // of a second each: the machine is another one every few seconds
 		case follow:
 			r.turn = limit{1, time.Minute}
 		default:
