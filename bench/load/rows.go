@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -79,10 +80,11 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 	rawFollows := subject{name: "raw log GET, as many", turn: follow(cluster.follow(id))}
 
 	streamed := func(r row, raw, passed subject) row {
-		r.callers, r.inBytes, r.rounds = 1, true, 4
+		rounds := 4
 		if f.apart {
-			r.label, r.rounds = r.name+", apart", 3*r.rounds
+			r.label, rounds = r.name+", apart", 12
 		}
+		r.callers, r.inBytes, r.rounds = 1, true, cmp.Or(r.rounds, rounds)
 		r.baselines = []subject{raw, passed}
 		return r
 	}
@@ -119,7 +121,7 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 		r := streamed(row{name: name, turn: limit{20, time.Second}, subject: read, before: fill}, raw, through)
 		switch {
 		case !isLong:
-			r.rounds = r.rounds * 10 / 3 // of a second each: the machine is another one every few seconds
+			r.rounds *= 4 // of a second each: the machine is another one every few seconds
 		case follow:
 			r.turn = limit{1, time.Minute}
 		default:
@@ -132,9 +134,6 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 		logs = append(logs, reads(f.longBytes, false), reads(f.longBytes, true))
 	}
 	logs = append(logs, reads(f.logBytes, true))
-
-	stdin := streamed(row{name: "exec-stdin", turn: limit{1, time.Minute}, subject: counted}, held(rawCounted), passedCounted)
-	stdin.rounds = 4 // also apart: it is far from its goals, and takes long
 
 	second := limit{calls: 100_000, time: time.Second}
 	return append([]row{
@@ -153,7 +152,8 @@ func rows(runner, bare *runner, forwarder *process, cluster *cluster, id string,
 		// Without a goal: so many at once can make a small node stand still, whoever asks.
 		{name: "exec-burst", callers: 32, rounds: 3, turn: limit{96, 15 * time.Second}, subject: echo, baselines: []subject{rawBurst}},
 		streamed(row{name: "exec-stdout", turn: limit{1, time.Minute}, subject: zeros}, held(rawZeros), passedZeros),
-		stdin,
+		// In few rounds also apart: it is far from its goals, and takes long.
+		streamed(row{name: "exec-stdin", rounds: 4, turn: limit{1, time.Minute}, subject: counted}, held(rawCounted), passedCounted),
 		{name: "keystroke", callers: 1, rounds: 2, subject: key, baselines: []subject{rawKey.with(goal{p99Above: keyLag})}},
 		{name: "keystroke", callers: 100, rounds: 2, subject: manyKeys, baselines: []subject{rawManyKeys.with(goal{p99Above: keyLag})}},
 		{name: "log-follow", callers: f.followers, rounds: 5, subject: follows, baselines: []subject{rawFollows.with(goal{p50AtMost: 1.25})}},
