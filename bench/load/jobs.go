@@ -68,7 +68,7 @@ func (r *runner) readLog(id string, bytes int64, follow bool) func(context.Conte
 				return n, enough(n, bytes)
 			}
 			if err != nil {
-				return n, err
+				return n, errors.Join(err, enough(n, bytes))
 			}
 			n += int64(len(answer.GetChunk().GetData()))
 			if follow && n >= bytes {
@@ -101,10 +101,10 @@ func (c *cluster) readLog(id string, bytes int64, follow bool) func(context.Cont
 	}
 }
 
-// enough is an error when a log is shorter than it should be: its kubelet may have rotated it.
+// enough is an error when a log is shorter than it should be, as it is where a kubelet keeps less in one file.
 func enough(came, bytes int64) error {
 	if came < bytes*9/10 {
-		return fmt.Errorf("%d bytes of log instead of %d", came, bytes)
+		return fmt.Errorf("%d bytes of log instead of %d: a kubelet whose containerLogMaxSize is less has rotated it", came, bytes)
 	}
 	return nil
 }
