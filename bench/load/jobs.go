@@ -104,7 +104,7 @@ func (c *cluster) readLog(id string, bytes int64, follow bool) func(context.Cont
 // enough is an error when a log is shorter than it should be, as it is where a kubelet keeps less in one file.
 func enough(came, bytes int64) error {
 	if came < bytes*9/10 {
-		return fmt.Errorf("%d bytes of log instead of %d: a kubelet whose containerLogMaxSize is less has rotated it", came, bytes)
+		return fmt.Errorf("%d bytes of log instead of %d, as where a kubelet's containerLogMaxSize is less", came, bytes)
 	}
 	return nil
 }

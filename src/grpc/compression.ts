@@ -17,8 +17,8 @@ const NONE: Compressions = { request: undefined, response: undefined, error: und
 /**
  * From `grpc-encoding` and `grpc-accept-encoding`. Who says nothing about answers gets them as they ask: see
  * https://github.com/grpc/grpc/blob/master/doc/compression.md
- * A stream is compressed only for who compresses, too: every client of Connect can read gzip and says so, and to make it takes up
- * to five times the CPU of all else that is done with output.
+ * A stream is compressed only for who compresses, too: Connect's clients for Node.js say that they can read gzip without being
+ * asked, and to make it takes up to five times the CPU of all else that is done with output.
  */
 export function negotiated(
   encoding: string | undefined,
